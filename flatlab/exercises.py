@@ -1,0 +1,97 @@
+"""Self-checks that say what kind of mistake was made. The mistakes themselves belong to each notebook."""
+
+from dataclasses import dataclass
+
+import torch
+
+REGISTRY: dict[str, "Exercise"] = {}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a check found: `status` is "not answered yet", "correct", "mistake" (a known one) or "wrong"."""
+
+    status: str
+    message: str
+
+    def _repr_markdown_(self):
+        mark = {"correct": "✔ ", "not answered yet": "… "}.get(self.status, "✘ ")
+        return f"{mark}**{self.status}** · {self.message}" if self.message else f"{mark}**{self.status}**"
+
+
+class Exercise:
+    """A question with its answer and its typical mistakes.
+
+    answer: a number, a tensor, a string, a set of strings (a list of ticks), or a function.
+    mistakes: `{message: wrong answer}`, of the same kind as `answer`; each message says what went wrong, not what the
+        answer is. They are compared in order.
+    inputs: for a function, the argument tuples on which it is compared. rtol, atol: how close numbers must be.
+    praise: shown with a correct answer.
+
+    Errors: ValueError for a function without `inputs`.
+    """
+
+    def __init__(
+        self, name: str, answer, mistakes: dict[str, object], inputs: list[tuple] | None = None,
+        rtol: float = 1e-3, atol: float = 1e-8, praise: str = "",
+    ):  # fmt: skip
+        if callable(answer) and not inputs:
+            raise ValueError("inputs is missing: a function is compared on argument tuples, e.g. inputs=[(1.0,)]")
+        self.name, self.answer, self.mistakes, self.inputs = name, answer, mistakes, inputs
+        self.rtol, self.atol, self.praise = rtol, atol, praise
+        self.history: list[Result] = []
+        REGISTRY[name] = self
+
+    def check(self, given) -> Result:
+        """Compare the reader's answer; as the last line of a cell the result is displayed."""
+        result = self._judge(given)
+        self.history.append(result)
+        return result
+
+    def _judge(self, given):
+        try:
+            value = self._evaluate(given)
+        except Exception as error:
+            return Result("wrong", f"your function stopped with {type(error).__name__}: {error}")
+        if _unanswered(value):
+            return Result("not answered yet", "replace the … with your answer and run the cell again")
+        try:
+            if self._same(value, self._evaluate(self.answer)):
+                return Result("correct", self.praise)
+            for message, wrong in self.mistakes.items():
+                if self._same(value, self._evaluate(wrong)):
+                    return Result("mistake", message)
+        except _NotComparable as problem:
+            return Result("wrong", str(problem))
+        return Result("wrong", "not a mistake that we know; compare each step with the formula above")
+
+    def _evaluate(self, answer):
+        if not callable(answer):
+            if callable(self.answer) and answer is not ...:
+                raise TypeError("this exercise asks for a function, not for a value")
+            return answer
+        if not self.inputs:
+            raise TypeError("this exercise asks for a value, not for a function")
+        return [answer(*arguments) for arguments in self.inputs]
+
+    def _same(self, given, wanted):
+        if isinstance(wanted, list) and callable(self.answer):
+            return all(self._same(g, w) for g, w in zip(given, wanted, strict=True))
+        if isinstance(wanted, str | set | frozenset | bool):
+            return given == wanted
+        try:
+            given, wanted = (torch.as_tensor(v, dtype=torch.float64).detach() for v in (given, wanted))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise _NotComparable(f"the answer must be numbers, and this is {given!r}") from error
+        if given.shape != wanted.shape:
+            raise _NotComparable(f"the shape is {tuple(given.shape)}, and it should be {tuple(wanted.shape)}")
+        return torch.allclose(given, wanted, rtol=self.rtol, atol=self.atol)
+
+
+class _NotComparable(Exception):
+    pass
+
+
+def _unanswered(value):
+    empty = value is None or value is ...
+    return empty or (isinstance(value, list) and len(value) > 0 and all(v is None or v is ... for v in value))

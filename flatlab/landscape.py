@@ -1,0 +1,52 @@
+"""Slices through a loss: directions that are comparable, lines, and planes."""
+
+import torch
+from torch import Tensor
+
+from flatlab.network import NetworkLoss
+from flatlab.objective import Objective
+
+
+def directions(objective: Objective, count: int = 2, seed: int = 0, normalise: str = "filter", theta=None) -> Tensor:
+    """`count` random directions at `theta`, orthogonal to each other, shape `(count, P)`.
+
+    normalise: "filter" gives every filter (row of a weight) of a network the norm of the same filter of θ, so that
+        slices of networks with different scales can be compared; biases and batch-norm weights stay fixed.
+        "unit" makes each direction one vector of length 1; functions take this form.
+    Errors: ValueError for an unknown name, or "filter" without a network. Source: Li et al. 2018, section 4.
+    """
+    theta = objective.point(theta)
+    noise = torch.randn(count, theta.numel(), generator=torch.Generator().manual_seed(seed)).to(theta)
+    if normalise == "unit":
+        return torch.linalg.qr(noise.T)[0].T
+    if normalise != "filter":
+        raise ValueError(f'normalise is {normalise!r}: choose "filter" or "unit"')
+    if not isinstance(objective, NetworkLoss):
+        raise ValueError('objective is not a network and has no filters: use normalise="unit"')
+    parts = zip(objective.unflatten(theta).values(), *(objective.unflatten(d).values() for d in noise), strict=True)
+    return torch.cat([_filters(weight, torch.stack(draws)) for weight, *draws in parts], dim=1)
+
+
+def line(objective: Objective, direction: Tensor, alphas: Tensor, theta=None) -> Tensor:
+    """The losses `L(θ + α d)` for every α, shape `(len(alphas),)`; a direction between two minima interpolates them."""
+    theta = objective.point(theta)
+    return objective(theta + alphas.to(theta)[:, None] * direction)
+
+
+def plane(objective: Objective, pair: Tensor, alphas: Tensor, betas: Tensor, theta=None) -> Tensor:
+    """The losses `L(θ + α d₁ + β d₂)`, shape `(len(betas), len(alphas))`: rows are β, as in an image."""
+    theta = objective.point(theta)
+    a, b = alphas.to(theta), betas.to(theta)
+    return objective(theta + a[None, :, None] * pair[0] + b[:, None, None] * pair[1])
+
+
+def _filters(weight, draws):
+    """Directions for one weight, flattened: orthogonal within each filter, then as long as the filter."""
+    if weight.ndim < 2:
+        return torch.zeros_like(draws).flatten(1)
+    rows = weight.flatten(1)
+    draws = draws.flatten(2)  # (count, filters, size)
+    count = min(len(draws), rows.shape[1])
+    basis = torch.linalg.qr(draws.permute(1, 2, 0))[0].permute(2, 0, 1)[:count]
+    basis = torch.cat([basis, torch.zeros_like(draws[count:])])
+    return (basis * rows.norm(dim=1)[:, None]).flatten(1)

@@ -1,0 +1,47 @@
+"""How a run is carried out: how many threads it may use and how large it is."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SCALES = ("laptop", "paper")
+
+
+@contextmanager
+def threads(count: int) -> Iterator[int]:
+    """Use `count` CPU threads inside the `with` block, and put the old number back afterwards.
+
+    The environment variable FLATLAB_THREADS overrides `count`; under `pytest -n` the count is 1. Tiny networks run
+    fastest on one thread: more threads only wait for each other.
+
+    Errors: ValueError if `count` is not a positive whole number.
+    """
+    import torch
+
+    count = os.environ.get("FLATLAB_THREADS") or (1 if "PYTEST_XDIST_WORKER" in os.environ else count)
+    if not str(count).isdigit() or int(count) < 1:
+        raise ValueError(f"count is {count!r}: pass a positive whole number of threads, e.g. threads(1)")
+    before = torch.get_num_threads()
+    torch.set_num_threads(int(count))
+    try:
+        yield int(count)
+    finally:
+        torch.set_num_threads(before)
+
+
+def scale(name: str | None = None) -> str:
+    """The size of the experiments: "laptop" (default) or "paper" (the full protocol, for a GPU or a night).
+
+    `name` chooses for this kernel; without it the environment variable FLATLAB_SCALE decides.
+
+    Errors: ValueError for any other name.
+    """
+    if name is not None:
+        os.environ["FLATLAB_SCALE"] = _known(name, "name")
+    return _known(os.environ.get("FLATLAB_SCALE", "laptop"), "FLATLAB_SCALE")
+
+
+def _known(name, source):
+    if name not in SCALES:
+        raise ValueError(f"{source} is {name!r}: choose one of {', '.join(SCALES)}")
+    return name
