@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, autograd
 
 from flatlab.network import NetworkLoss, flatten
-from flatlab.objective import Estimate, Objective, as_float_tensor, require_finite
+from flatlab.objective import Estimate, Objective, as_float_tensor, for_members, require_finite
 
 DENSE = 64  # up to this many parameters a full Hessian is cheaper than Lanczos
 
@@ -62,6 +62,7 @@ def directional(objective: Objective, vector, theta=None) -> Tensor:
     return (vector * hvp(objective, vector, theta)).sum() / (vector**2).sum()
 
 
+@for_members
 def eigenvalues(objective: Objective, theta=None, k: int = 1, which: str = "largest") -> Tensor:
     """The k largest eigenvalues of the Hessian, largest first (or `which="smallest"`, smallest first), shape `(k,)`.
 
@@ -100,6 +101,7 @@ def eigenpairs(
     return Eigenpairs(values.to(theta), vectors.to(theta), residuals.to(theta))
 
 
+@for_members
 def trace(objective: Objective, theta=None, samples: int = 30, seed: int = 0) -> Estimate:
     """The trace of the Hessian, `tr H = Σ_i λ_i`, by Hutch++ with `samples` Hessian-vector products.
 

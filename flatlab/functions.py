@@ -91,7 +91,7 @@ def double_well(tilt: float = 1.0, centre: float = 0.0) -> Function:
         return (12 * t**2 - 4 + 8 * tilt * t * q + tilt**2 * q**2) * torch.exp(tilt * t) / 4
 
     return Function(
-        "double well", rf"f(\theta)=\tfrac14\,(t^2-1)^2e^{{{tilt:g}t}},\; t=\theta-({centre:g})",
+        "double well", rf"f(\theta)=\tfrac14\,(t^2-1)^2e^{{{tilt:g}\,t}},\; t=\theta{0.0 - centre:+g}",
         value, gradient, hessian, [centre - 1, centre + 1], (centre - 2.2, centre + 1.7),
     )  # fmt: skip
 

@@ -61,7 +61,7 @@ class NetworkLoss(Objective):
         inputs = self.inputs if inputs is None else _tensor(inputs, "inputs")
         parameters = self.unflatten(self.point(theta))
         with torch.no_grad():
-            return torch.cat([self.network(parameters, x) for x in inputs.split(self.chunk)])
+            return join([self.network(parameters, x) for x in inputs.split(self.chunk)])
 
     def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
         """The vector `theta (P,)` cut into the model's named, shaped parameters."""
@@ -178,6 +178,11 @@ class NetworkLoss(Objective):
             return 1
         per_sample = max(1, bytes_for(2) - bytes_for(1))
         return max(1, GRAPH_BYTES // (4 * per_sample))
+
+
+def join(chunks) -> Tensor:
+    """The chunks as one tensor, without a copy if there is only one."""
+    return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
 
 
 def flatten(tensors) -> Tensor:

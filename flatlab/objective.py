@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import wraps
 
 import numpy as np
 import torch
@@ -42,6 +43,7 @@ class Objective:
 
     theta: Tensor | None = None
     dim: int | None = None
+    members: "list[Objective] | None" = None  # the objectives that an ensemble consists of
 
     def __init__(self, function: Callable[[Tensor], Tensor], dim: int | None = None, theta=None):
         self.function, self.dim = function, dim
@@ -127,6 +129,19 @@ class Objective:
     def _hessian(self, theta):
         product, units = self._linearize(theta), torch.eye(theta.shape[-1], dtype=theta.dtype, device=theta.device)
         return torch.stack([product(unit.expand_as(theta).contiguous()) for unit in units], dim=-2)
+
+
+def for_members(measure):
+    """Let a measure of one objective take an ensemble too, and return a list with one value per member."""
+
+    @wraps(measure)
+    def each(objective, *arguments, **options):
+        members = getattr(objective, "members", None)
+        if members is None:
+            return measure(objective, *arguments, **options)
+        return [measure(member, *arguments, **options) for member in members]
+
+    return each
 
 
 def require_finite(loss: Tensor) -> Tensor:

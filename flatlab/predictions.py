@@ -83,11 +83,12 @@ def answer(id: str, value: str | float) -> None:
 
 
 def compare():
-    """All predictions of this notebook beside what came out, as a pandas DataFrame."""
+    """All predictions of this notebook beside what came out, as a pandas table with the questions in full."""
     import pandas as pd
 
     rows = [(p.question, _show(p.answer), _show(p.outcome)) for p in _asked.values()]
-    return pd.DataFrame(rows, columns=["question", "you", "result"], index=list(_asked)).rename_axis("prediction")
+    frame = pd.DataFrame(rows, columns=["question", "you", "result"], index=list(_asked)).rename_axis("prediction")
+    return frame.style.set_properties(**{"text-align": "left", "white-space": "normal"})
 
 
 def code() -> str:

@@ -9,8 +9,8 @@ from flatlab.objective import Objective, require_finite
 
 
 def start(objective, theta, rho):
-    """The point `(P,)` and its finite loss, after checking the radius."""
-    theta = curvature.one_point(objective, theta)
+    """The point `(P,)`, or `(M, P)` for an ensemble, and its finite loss, after checking the radius."""
+    theta = objective.point(theta) if objective.members is not None else curvature.one_point(objective, theta)
     if not (rho > 0 and math.isfinite(rho)):
         raise ValueError(f"rho is {rho}: a radius must be positive and finite")
     return theta, require_finite(objective(theta))
@@ -20,7 +20,7 @@ def normal(theta, count, seed):
     """`count` standard normal directions `(count, P)` from a generator of their own."""
     if count < 2:
         raise ValueError(f"samples is {count}: an estimate needs at least 2 draws")
-    return torch.randn(count, theta.numel(), generator=torch.Generator().manual_seed(seed)).to(theta)
+    return torch.randn(count, theta.shape[-1], generator=torch.Generator().manual_seed(seed)).to(theta)
 
 
 def neighbourhood(objective, theta, rho, adaptive):

@@ -1,11 +1,14 @@
-"""Every sharpness measure of the course. Each says what leaves it unchanged, and where it fails."""
+"""Every sharpness measure of the course. Each says what leaves it unchanged, and where it fails.
+
+An ensemble may stand for the objective: the result is then a list, one value per member.
+"""
 
 import torch
 from torch import Tensor, autograd, nn
 
 from flatlab import curvature
-from flatlab.network import NetworkLoss, flatten
-from flatlab.objective import Estimate, Objective, require_finite
+from flatlab.network import NetworkLoss, flatten, join
+from flatlab.objective import Estimate, Objective, for_members, require_finite
 from flatlab.search import best, neighbourhood, normal, start
 
 
@@ -14,7 +17,7 @@ def gradient_norm(objective: Objective, theta=None) -> float:
 
     Shown beside every sharpness, because a measure of curvature means little where the slope is not small.
     """
-    return objective.gradient(theta).norm().item()
+    return objective.gradient(theta).norm(dim=-1).tolist()
 
 
 def random_direction(
@@ -29,10 +32,9 @@ def random_direction(
     Source: the "SAM-sharpness" of Mason-Williams et al. 2025 (released code).
     """
     theta, base = start(objective, theta, rho)
-    steps = rho * normal(theta, samples, seed) / theta.numel() ** 0.5
+    steps = rho * normal(theta, samples, seed) / theta.shape[-1] ** 0.5
     if antithetic:
-        rise = _estimate(_pairs(objective, theta, base, steps))
-        return Estimate(abs(rise) / rho, rise.stderr / rho)
+        return _estimate(_pairs(objective, theta, base, steps) / rho, absolute=True)
     return _estimate(torch.stack([(objective(theta + step) - base).abs() / rho for step in steps]))
 
 
@@ -48,9 +50,11 @@ def average(
     """
     theta, base = start(objective, theta, rho)
     scale = theta.abs() if adaptive else torch.ones_like(theta)
-    return _estimate(_pairs(objective, theta, base, rho * scale * normal(theta, samples, seed)))
+    steps = (rho * scale * direction for direction in normal(theta, samples, seed))
+    return _estimate(_pairs(objective, theta, base, steps))
 
 
+@for_members
 def one_step(objective: Objective, theta=None, rho: float = 0.05) -> float:
     """SAM's own look around: the rise after one step uphill, `L(θ + ρ ∇L/‖∇L‖) − L(θ)`; units: loss.
 
@@ -64,6 +68,7 @@ def one_step(objective: Objective, theta=None, rho: float = 0.05) -> float:
     return (objective(theta + rho * gradient / gradient.norm()) - base).item()
 
 
+@for_members
 def worst_case(
     objective: Objective, theta=None, rho: float = 0.05, adaptive: bool = False, norm: float = 2,
     starts: int = 2, steps: int = 20, seed: int = 0,
@@ -85,6 +90,7 @@ def worst_case(
     return best(local, slope, local, rho, norm, starts, steps, seed)
 
 
+@for_members
 def first_order(
     objective: Objective, theta=None, rho: float = 0.05, starts: int = 2, steps: int = 20, seed: int = 0
 ) -> float:
@@ -105,6 +111,7 @@ def first_order(
     return best(value, slope, local, rho, 2, starts, steps, seed)
 
 
+@for_members
 def fisher_rao_norm(model: nn.Module | NetworkLoss, inputs=None, targets=None) -> float:
     """The Fisher-Rao norm `sqrt( mean_n ⟨θ, ∇ℓ_n(θ)⟩² )`, from its definition: one directional derivative per sample.
 
@@ -117,6 +124,7 @@ def fisher_rao_norm(model: nn.Module | NetworkLoss, inputs=None, targets=None) -
     return (sum(squares) / len(loss.inputs)).sqrt().item()
 
 
+@for_members
 def logit_fisher_rao(model: nn.Module | NetworkLoss, inputs=None, targets=None, layers: int | None = None) -> float:
     """The released formula for the Fisher-Rao norm, `(L+1) · sqrt( mean_n (⟨p_n, z_n⟩ − z_{n,y_n})² )`, for comparison.
 
@@ -132,6 +140,7 @@ def logit_fisher_rao(model: nn.Module | NetworkLoss, inputs=None, targets=None, 
     return (layers + 1) * error.square().mean().sqrt().item()
 
 
+@for_members
 def relative_flatness(
     model: nn.Module | NetworkLoss, inputs=None, targets=None, normalise: bool = True, head: str | None = None
 ) -> float:
@@ -154,19 +163,21 @@ def relative_flatness(
         sd = features.std(0, correction=0)
         sd = torch.where(sd > 0, sd, torch.ones_like(sd))
         features, weight = features / sd, weight * sd
-    p, gaps = z.softmax(-1), torch.cdist(weight, weight, compute_mode="donot_use_mm_for_euclid_dist").square()
-    return (0.5 * features.square().sum(1) * ((p @ gaps) * p).sum(1)).mean().item()
+    p, gaps = z.softmax(-1), (weight[:, None] - weight).square().sum(-1)
+    spread = ((p @ gaps) * p).sum(1) / 2  # the variance of w under p; no cancellation near one-hot predictions
+    return (features.norm(dim=1).square() * spread).mean().item()
 
 
 def table(losses: Objective | dict[str, Objective], rho: float = 0.05, seed: int = 0):
     """The table that returns in every notebook: one row per objective, the train loss first, as a pandas DataFrame.
 
-    `losses`: one objective, or `{"name": objective}`. `rho` is the radius of the worst case; the random direction uses
-    the paper's 0.005. Measures that need a softmax head are left empty elsewhere.
+    `losses`: one objective, `{"name": objective}`, or an ensemble (a row per member). `rho` is the radius of the
+    worst case; the random direction uses the paper's 0.005. Measures that need a softmax head are empty elsewhere.
     """
     import pandas as pd
 
-    losses = losses if isinstance(losses, dict) else {"": losses}
+    if not isinstance(losses, dict):
+        losses = dict(enumerate(losses.members)) if losses.members is not None else {"": losses}
     return pd.DataFrame({name: _row(loss, rho, seed) for name, loss in losses.items()}).T
 
 
@@ -188,9 +199,14 @@ def _pairs(objective, theta, base, steps):
     return torch.stack([(objective(theta + step) + objective(theta - step)) / 2 - base for step in steps])
 
 
-def _estimate(values):
-    values = values.double()
-    return Estimate(values.mean().item(), values.std().item() / len(values) ** 0.5)
+def _estimate(draws, absolute=False):
+    """Mean and standard error over the first axis, for one objective `(draws,)` or all members `(draws, M)`."""
+    draws = draws.double()
+    means, errors = draws.mean(0), draws.std(0) / len(draws) ** 0.5
+    means = means.abs() if absolute else means
+    if draws.ndim == 1:
+        return Estimate(means.item(), errors.item())
+    return [Estimate(mean, error) for mean, error in zip(means.tolist(), errors.tolist(), strict=True)]
 
 
 def _loss(model, inputs, targets):
@@ -229,7 +245,7 @@ def _features(loss, head) -> tuple[Tensor, Tensor, Tensor]:
         outputs = loss.outputs()
     finally:
         handle.remove()
-    features, produced = (torch.cat(part) for part in zip(*caught, strict=True))
+    features, produced = (join(part) for part in zip(*caught, strict=True))
     if produced.shape != outputs.shape or not torch.equal(produced, outputs):
         raise ValueError(f"head {name!r} does not produce the outputs of model: name the last linear layer, head=...")
     return features, loss.model.get_submodule(name).weight.detach(), outputs
