@@ -2,6 +2,7 @@
 
 ground   `Objective` `NetworkLoss` `Estimate` `threads` `scale`, and the modules `functions` `models` `data`
 measure  `curvature` `sharpness` `landscape`
+work     `ensemble` (`EnsembleLoss`) `training` `optim` `twins` `safety`
 reader   `plots` `panels` `claims` `predictions` `exercises`
 """
 
@@ -13,12 +14,14 @@ _NAMES = {
     "Objective": "objective",
     "NetworkLoss": "network",
     "Estimate": "objective",
+    "EnsembleLoss": "ensemble",
     "threads": "runtime",
     "scale": "runtime",
 }
 _MODULES = (
     *("objective", "network", "runtime", "functions", "models", "data"),
     *("curvature", "search", "sharpness", "landscape"),
+    *("batched", "ensemble", "optim", "training", "twins", "safety"),
     *("plots", "panels", "claims", "predictions", "exercises"),
 )
 

@@ -1,0 +1,169 @@
+"""Recipes that train one network: the paper's six controls, and whatever the reader makes of them."""
+
+import math
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flatlab.data import Data
+from flatlab.ensemble import SCHEDULES
+from flatlab.network import NetworkLoss
+from flatlab.optim import SAM
+from flatlab.twins import Twin, _twin
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: SGD with momentum on cross-entropy, with the regularisers of a control.
+
+    epochs, batch; lr (start) with `schedule` "cosine" (to 0, every step) or "constant"; momentum; weight_decay λ (adds
+    λθ to the gradient); rho: SAM's radius, 0 for none; adaptive: ASAM; label_smoothing; augment: a function
+    `(images, generator) -> images` for training batches; precision: "float32" or "bf16" (autocast).
+    """
+
+    epochs: int = 60
+    batch: int = 128
+    lr: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    rho: float = 0.0
+    adaptive: bool = False
+    label_smoothing: float = 0.0
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
+    schedule: str = "cosine"
+    precision: str = "float32"
+
+
+@dataclass
+class Trained:
+    """What `fit` returns: the model, one row of `history` per epoch, and the weights kept at preset train losses."""
+
+    model: nn.Module
+    recipe: Recipe
+    history: list[dict] = field(default_factory=list)
+    twins: dict[float, Twin] = field(default_factory=dict)
+    finished: bool = True
+
+
+def crop_and_flip(images: Tensor, generator: torch.Generator, padding: int = 4, flip: bool = True) -> Tensor:
+    """Shift each image `(N, C, H, W)` by up to `padding` pixels (edges filled with 0) and mirror half of them."""
+    count, _, height, width = images.shape
+    padded = F.pad(images, (padding,) * 4)
+    top, left = torch.randint(2 * padding + 1, (2, count), generator=generator)
+    rows = (top[:, None] + torch.arange(height))[:, None, :, None]
+    columns = left[:, None] + torch.arange(width)
+    if flip:
+        mirrored = torch.rand(count, generator=generator) < 0.5
+        columns = torch.where(mirrored[:, None], columns.flip(1), columns)
+    index = torch.arange(count)[:, None, None, None], torch.arange(images.shape[1])[None, :, None, None]
+    return padded[(*index, rows, columns[:, None, None, :])]
+
+
+CONTROLS = {
+    "base": {},
+    "SAM": {"rho": 0.05},
+    "aug": {"augment": crop_and_flip},
+    "aug+SAM": {"augment": crop_and_flip, "rho": 0.05},
+    "wd": {"weight_decay": 5e-4},
+    "wd+SAM": {"weight_decay": 5e-4, "rho": 0.05},
+}
+
+
+def control(name: str, **changes) -> Recipe:
+    """The recipe of one of the six controls, with `changes`, e.g. `control("SAM", rho=0.1, epochs=20)`.
+
+    Errors: ValueError for an unknown control. Source: Mason-Williams et al. 2025 (ρ = 0.05, weight decay 5e-4).
+    """
+    if name not in CONTROLS:
+        raise ValueError(f"name is {name!r}: the controls are {', '.join(CONTROLS)}")
+    return replace(Recipe(), **{**CONTROLS[name], **changes})
+
+
+def fit(
+    model: nn.Module, data: Data, recipe: Recipe, seed: int = 0, keep_at: Iterable[float] = (), progress: bool = True
+) -> Trained:
+    """Train `model` in place by `recipe`; the same seed gives the same run on the same machine and thread count.
+
+    seed fixes the order of the batches and the augmentation (not the initial weights: those are the model's).
+    keep_at: train losses (eval mode, un-augmented, un-penalised) at which weights are kept: after each epoch, the first
+        below the level; `.twins[level]` says how far off it is. Levels that are never reached come back as not found.
+    History rows: epoch, lr, train loss and accuracy (eval mode, clean), test accuracy.
+
+    Ctrl-C returns what was reached, with `finished=False`. Errors: ValueError for a batch larger than the data, an
+    unknown schedule or precision; FloatingPointError if the loss becomes NaN or infinite.
+    """
+    from tqdm.auto import trange
+
+    _check(data, recipe)
+    optimiser, generator = _optimiser(model, recipe), torch.Generator().manual_seed(seed)
+    run, loss = Trained(model, recipe), NetworkLoss(model, data.x, data.y)
+    steps = math.ceil(len(data.x) / recipe.batch) * recipe.epochs
+    rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: SCHEDULES[recipe.schedule](step / steps))
+    try:
+        for epoch in trange(recipe.epochs, disable=not progress, delay=3, leave=False):
+            _epoch(model, data, recipe, optimiser, rate, generator)
+            run.history.append(_row(epoch, rate, loss, data))
+            _keep(run, loss, keep_at)
+    except KeyboardInterrupt:
+        run.finished = False
+    for level in keep_at:
+        run.twins.setdefault(level, _twin("early stopped", loss, loss.theta, level, recipe.epochs, 0.0))
+    model.eval()
+    return run
+
+
+def _epoch(model, data, recipe, optimiser, rate, generator):
+    model.train()
+    for chosen in torch.randperm(len(data.x), generator=generator).split(recipe.batch):
+        x, y = data.x[chosen], data.y[chosen]
+        x = recipe.augment(x, generator) if recipe.augment else x
+
+        def closure(x=x, y=y):
+            optimiser.zero_grad()
+            with torch.autocast(x.device.type, torch.bfloat16) if recipe.precision == "bf16" else nullcontext():
+                loss = F.cross_entropy(model(x), y, label_smoothing=recipe.label_smoothing)
+            if not torch.isfinite(loss):
+                raise FloatingPointError("the training loss is NaN or infinite: use a smaller lr or rho")
+            loss.backward()
+            return loss
+
+        optimiser.step(closure)
+        rate.step()
+
+
+def _row(epoch, rate, loss, data):
+    train, test = loss.outputs(), loss.outputs(inputs=data.x_test)
+    return {
+        "epoch": epoch + 1,
+        "lr": rate.get_last_lr()[0],
+        "train loss": F.cross_entropy(train, data.y).item(),
+        "train accuracy": (train.argmax(1) == data.y).float().mean().item(),
+        "test accuracy": (test.argmax(1) == data.y_test).float().mean().item(),
+    }
+
+
+def _keep(run, loss, levels):
+    for level in levels:
+        if level not in run.twins and run.history[-1]["train loss"] <= level:
+            share = run.history[-1]["lr"] / run.recipe.lr
+            run.twins[level] = _twin("early stopped", loss, loss.theta, level, run.history[-1]["epoch"], share)
+
+
+def _optimiser(model, recipe):
+    options = {"lr": recipe.lr, "momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
+    if recipe.rho:
+        return SAM(model.parameters(), torch.optim.SGD, rho=recipe.rho, adaptive=recipe.adaptive, **options)
+    return torch.optim.SGD(model.parameters(), **options)
+
+
+def _check(data, recipe):
+    if not 1 <= recipe.batch <= len(data.x):
+        raise ValueError(f"batch is {recipe.batch}: choose 1 to {len(data.x)}, the number of training samples")
+    if recipe.schedule not in SCHEDULES:
+        raise ValueError(f"schedule is {recipe.schedule!r}: choose one of {', '.join(SCHEDULES)}")
+    if recipe.precision not in ("float32", "bf16"):
+        raise ValueError(f'precision is {recipe.precision!r}: choose "float32" or "bf16"')
