@@ -1,6 +1,6 @@
 """Forward and backward passes of M networks at once: `theta (M, P)`, inputs `(M, N, ...)`, outputs `(M, N, ...)`.
 
-Rows of `theta` may be longer than P (padding at the end).
+Training works on a *state*, a list of tensors with members first; `pack` and `unpack` translate.
 """
 
 from itertools import pairwise
@@ -32,55 +32,82 @@ def check_module(model: nn.Module) -> None:
 
 
 class Mlps:
-    """Plain MLPs by batched matrix products; the backward pass is written by hand and adds into its result."""
+    """Plain MLPs by batched matrix products; the backward pass is written by hand and adds into its result.
+
+    A state holds a weight `(M, out, in)` and a bias `(M, 1, out)` per layer, padded with zeros to multiples of 4:
+    matrix products round differently where rows are not aligned, and a member must equal its solo run bit for bit.
+    Padded units stay exactly zero, for their inputs, outputs and gradients are.
+    """
 
     def __init__(self, model):
         self.layers, start = [], 0
         for module, after in pairwise([*model, None]):
             if isinstance(module, nn.Linear):
-                n_out, n_in = module.weight.shape
-                end = start + n_out * n_in
-                bias = slice(end, end + n_out) if module.bias is not None else None
+                end = start + module.weight.numel()
+                bias = slice(end, end + len(module.weight)) if module.bias is not None else None
                 activation = after if type(after) in SLOPES else None
-                self.layers.append((slice(start, end), (n_out, n_in), bias, activation))
-                start = end + (n_out if bias else 0)
+                self.layers.append((slice(start, end), tuple(module.weight.shape), bias, activation))
+                start = bias.stop if bias else end
+        self.size = start
 
     def outputs(self, theta: Tensor, x: Tensor) -> Tensor:
-        """`(M, N, K)`, differentiable."""
-        return self._forward(theta, x)[-1]
+        """`(M, N, K)` from `theta (M, P)`, differentiable."""
+        blocks = [self._cut(theta, layer) for layer in self.layers]
+        return self._forward(blocks, x)[-1]
 
-    def accumulate(self, theta: Tensor, x: Tensor, slope, out: Tensor, beta: float) -> None:
-        """`out ← beta·out + Jᵀ slope(z)` in place, `(M, P)`; `slope` maps outputs to ∂loss/∂z."""
-        hidden = self._forward(theta, x)
-        delta = slope(hidden[-1])
-        for i in reversed(range(len(self.layers))):
-            weights, shape, bias, _ = self.layers[i]
-            block = out[:, weights].view(-1, *shape)
-            torch.baddbmm(block, delta.mT, hidden[i], beta=beta, out=block)
-            if bias:
-                out[:, bias].mul_(beta).add_(delta.sum(1)) if beta else out[:, bias].copy_(delta.sum(1))
+    def pack(self, theta: Tensor) -> list[Tensor]:
+        """The state that `theta (M, P)` stands for."""
+        blocks = [block for layer in self.layers for block in self._cut(theta, layer) if block is not None]
+        return [nn.functional.pad(b, (0, -b.shape[2] % 4, 0, -b.shape[1] % 4 if b.shape[1] > 1 else 0)) for b in blocks]
+
+    def unpack(self, state: list[Tensor]) -> Tensor:
+        """`theta (M, P)` of a state."""
+        parts, blocks = [], iter(state)
+        for _, (n_out, n_in), bias, _ in self.layers:
+            parts.append(next(blocks)[:, :n_out, :n_in].flatten(1))
+            parts += [next(blocks)[:, 0, :n_out]] if bias else []
+        return torch.cat(parts, dim=1)
+
+    def accumulate(self, state: list[Tensor], x: Tensor, slope, out: list[Tensor], beta: float) -> None:
+        """`out ← beta·out + Jᵀ slope(z)` in place; `slope` maps outputs `(M, N, K)` to ∂loss/∂z."""
+        layers, results = self._layers(state), self._layers(out)
+        hidden = self._forward(layers, nn.functional.pad(x, (0, -x.shape[2] % 4)))
+        classes = self.layers[-1][1][0]
+        delta = slope(hidden[-1][..., :classes])
+        delta = nn.functional.pad(delta, (0, -classes % 4))
+        for i in reversed(range(len(layers))):
+            weight, bias = results[i]
+            torch.baddbmm(weight, delta.mT, hidden[i], beta=beta, out=weight)
+            if bias is not None:
+                bias.mul_(beta).add_(delta.sum(1, keepdim=True))
             if i:
-                delta = torch.bmm(delta, theta[:, weights].view(-1, *shape))
+                delta = torch.bmm(delta, layers[i][0])
                 activation = self.layers[i - 1][3]
                 delta = delta * SLOPES[type(activation)](hidden[i]) if activation is not None else delta
 
-    def _forward(self, theta, x):
+    def _layers(self, state):
+        blocks = iter(state)
+        return [(next(blocks), next(blocks) if bias else None) for _, _, bias, _ in self.layers]
+
+    def _cut(self, theta, layer):
+        weights, shape, bias, _ = layer
+        return theta[:, weights].unflatten(1, shape), theta[:, None, bias] if bias else None
+
+    def _forward(self, blocks, x):
         hidden = [x]
-        for weights, shape, bias, activation in self.layers:
-            w = theta[:, weights].view(-1, *shape).mT
-            z = torch.baddbmm(theta[:, None, bias], hidden[-1], w) if bias else torch.bmm(hidden[-1], w)
+        for (weight, bias), (_, _, _, activation) in zip(blocks, self.layers, strict=True):
+            z = torch.bmm(hidden[-1], weight.mT) if bias is None else torch.baddbmm(bias, hidden[-1], weight.mT)
             hidden.append(z if activation is None else activation(z))
         return hidden
 
 
 class Modules:
-    """Any module through `vmap`; attention takes its plain kernel, so that second derivatives exist."""
+    """Any module through `vmap`, attention by its plain kernel (twice differentiable). A state is `[theta]`."""
 
     def __init__(self, model):
         self.model = model
         self.names = [name for name, _ in model.named_parameters()]
         self.shapes = [p.shape for p in model.parameters()]
-        self.size = sum(shape.numel() for shape in self.shapes)
         self.buffers = dict(model.named_buffers())
 
     def outputs(self, theta: Tensor, x: Tensor) -> Tensor:
@@ -92,15 +119,21 @@ class Modules:
             return functional_call(self.model, self.buffers | state, (sample,))
 
         with sdpa_kernel(SDPBackend.MATH):
-            return vmap(one)(theta[:, : self.size], x)
+            return vmap(one)(theta, x)
 
-    def accumulate(self, theta: Tensor, x: Tensor, slope, out: Tensor, beta: float) -> None:
-        """`out ← beta·out + Jᵀ slope(z)` in place, `(M, P)`."""
+    def pack(self, theta: Tensor) -> list[Tensor]:
+        return [theta.clone()]
+
+    def unpack(self, state: list[Tensor]) -> Tensor:
+        return state[0].clone()
+
+    def accumulate(self, state: list[Tensor], x: Tensor, slope, out: list[Tensor], beta: float) -> None:
+        """`out ← beta·out + Jᵀ slope(z)` in place."""
         with torch.enable_grad():
-            leaf = theta.detach().requires_grad_()
+            leaf = state[0].detach().requires_grad_()
             z = self.outputs(leaf, x)
             (gradient,) = autograd.grad(z, leaf, slope(z.detach()))
-        out.mul_(beta).add_(gradient) if beta else out.copy_(gradient)
+        out[0].mul_(beta).add_(gradient)
 
 
 def _is_plain_mlp(model):

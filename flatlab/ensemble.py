@@ -108,12 +108,11 @@ def train(
     _check(loss, optimiser, schedule, seeds, steps, keep)
     models = [build(seed) for seed in seeds]
     check_module(models[0])
-    size = sum(p.numel() for p in models[0].parameters())
-    start = _padded(torch.stack([_flat(model) for model in models]) if theta is None else theta)
+    start = torch.stack([_flat(model) for model in models]) if theta is None else theta
     strengths = {name: _strength(value, name, start) for name, value in zip(names, given, strict=True)}
     data = _Batches(inputs, targets, seeds, batch, strengths, loss, start.dtype)
-    step = _Sgd if optimiser == "sgd" else _Adam
-    job = _Job(models[0], size, start, step(start, strengths), data, strengths, adaptive, SCHEDULES[schedule])
+    rule = _Sgd if optimiser == "sgd" else _Adam
+    job = _Job(models[0], start, rule, data, strengths, adaptive, SCHEDULES[schedule])
     return _run(job, seeds, steps, set(keep), progress)
 
 
@@ -194,72 +193,75 @@ class _Batches:
 class _Sgd:
     """`m ← μ m + g + λθ`, `θ ← θ − η m`; the gradient is accumulated straight into the momentum."""
 
-    def __init__(self, theta, strengths):
-        self.momentum, self.s = torch.zeros_like(theta), strengths
+    def __init__(self, state, strengths):
+        self.momentum, self.s = _zeros(state), strengths
         self.beta = _single(strengths["momentum"])
 
-    def update(self, theta, accumulate, rate):
+    def update(self, state, accumulate, rate):
         if self.beta is None:
-            self.momentum.mul_(self.s["momentum"])
+            _scale(self.momentum, self.s["momentum"])
         accumulate(self.momentum, 1.0 if self.beta is None else self.beta)
-        _decay(self.momentum, theta, self.s["weight_decay"])
-        _descend(theta, self.momentum, self.s["lr"], rate)
+        _decay(self.momentum, state, self.s["weight_decay"])
+        _descend(state, self.momentum, self.s["lr"], rate)
 
 
 class _Adam:
     """Adam with torch's defaults (β = .9, .999, ε = 1e-8); weight decay enters the gradient."""
 
-    def __init__(self, theta, strengths):
-        self.gradient, self.mean, self.square = (torch.zeros_like(theta) for _ in range(3))
+    def __init__(self, state, strengths):
+        self.gradient, self.mean, self.square = (_zeros(state) for _ in range(3))
         self.s, self.count = strengths, 0
 
-    def update(self, theta, accumulate, rate):
+    def update(self, state, accumulate, rate):
         accumulate(self.gradient, 0.0)
-        _decay(self.gradient, theta, self.s["weight_decay"])
+        _decay(self.gradient, state, self.s["weight_decay"])
         self.count += 1
-        self.mean.lerp_(self.gradient, 0.1)
-        self.square.mul_(0.999).addcmul_(self.gradient, self.gradient, value=0.001)
-        size = self.square.sqrt().div_((1 - 0.999**self.count) ** 0.5).add_(1e-8)
-        _descend(theta, self.mean / size, self.s["lr"], rate / (1 - 0.9**self.count))
+        directions = []
+        for g, mean, square in zip(self.gradient, self.mean, self.square, strict=True):
+            mean.mul_(0.9).add_(g * 0.1)
+            square.mul_(0.999).add_(g * g * 0.001)
+            directions.append(mean / square.sqrt().div_((1 - 0.999**self.count) ** 0.5).add_(1e-8))
+        _descend(state, directions, self.s["lr"], rate / (1 - 0.9**self.count))
 
 
 class _Job:
     """One step of all members: a batch, the gradient (at SAM's point if ρ > 0), the update."""
 
-    def __init__(self, model, size, theta, optimiser, data, strengths, adaptive, schedule):
-        self.model, self.size, self.theta, self.optimiser, self.data = model, size, theta, optimiser, data
-        self.network, self.s, self.adaptive, self.schedule = network_for(model), strengths, adaptive, schedule
-        self.scratch = torch.zeros_like(theta) if strengths["rho"].any() else None
+    def __init__(self, model, theta, optimiser, data, strengths, adaptive, schedule):
+        self.model, self.network, self.data, self.s = model, network_for(model), data, strengths
+        self.state, self.adaptive, self.schedule = self.network.pack(theta), adaptive, schedule
+        self.optimiser = optimiser(self.state, strengths)
+        self.scratch = _zeros(self.state) if strengths["rho"].any() else None
 
     def weights(self):
-        return self.theta[:, : self.size].clone()
+        return self.network.unpack(self.state)
 
     def step(self, done):
         x, y = self.data.draw()
-        here = self.theta if self.scratch is None else self._uphill(x, y)
+        here = self.state if self.scratch is None else self._uphill(x, y)
 
         def accumulate(out, beta):
             self.network.accumulate(here, x, lambda z: self._slope(z, y), out, beta)
 
-        self.optimiser.update(self.theta, accumulate, self.schedule(done))
+        self.optimiser.update(self.state, accumulate, self.schedule(done))
 
     def _uphill(self, x, y):
-        self.network.accumulate(self.theta, x, lambda z: self._slope(z, y), self.scratch, 0.0)
-        scale = self.theta.abs() if self.adaptive else torch.ones(())
-        scaled = self.scratch * scale
-        norm = scaled.norm(dim=1, keepdim=True)
-        return self.theta + torch.where(norm > 0, self.s["rho"] / norm, torch.zeros_like(norm)) * scaled * scale
+        """The state at θ + ε: ε = ρ g/‖g‖, or ρ T²g/‖T g‖ with T = |θ|, and 0 where the gradient is."""
+        self.network.accumulate(self.state, x, lambda z: self._slope(z, y), self.scratch, 0.0)
+        scales = [p.abs() if self.adaptive else torch.ones((), dtype=p.dtype) for p in self.state]
+        scaled = [g * c for g, c in zip(self.scratch, scales, strict=True)]
+        norm = sum(g.flatten(1).square().sum(1, keepdim=True) for g in scaled).sqrt()
+        length = torch.where(norm > 0, self.s["rho"] / norm, torch.zeros_like(norm))
+        return [p + _aligned(length, p) * (g * c) for p, g, c in zip(self.state, scaled, scales, strict=True)]
 
     def _slope(self, z, y):
         """∂(mean loss)/∂z for each member."""
         if self.data.loss == "mse":
             return 2 * (z - y.to(z.dtype)) / z[0].numel()
-        smoothing, classes = self.s["label_smoothing"][..., None], z.shape[-1]
-        slope = z.softmax(-1)
-        ones = (1 - smoothing).expand(*y.shape, 1)
-        slope.scatter_add_(-1, y[..., None], -ones)
+        smoothing = self.s["label_smoothing"][..., None]
+        slope = z.softmax(-1).scatter_add_(-1, y[..., None], (smoothing - 1).expand(*y.shape, 1))
         if smoothing.any():
-            slope -= smoothing / classes
+            slope -= smoothing / z.shape[-1]
         return slope.div_(y.shape[1])
 
 
@@ -269,10 +271,11 @@ def _run(job, seeds, steps, keep, progress):
     kept, done = {0: job.weights()} if 0 in keep else {}, 0
 
     def reached(finished):
-        diverged = ~torch.isfinite(job.theta).all(1)
-        return Run(job.model, seeds, job.weights(), kept, done, finished, diverged)
+        theta = job.weights()
+        return Run(job.model, seeds, theta, kept, done, finished, ~torch.isfinite(theta).all(1))
 
-    with threads(1 if job.theta.numel() < THREADED else torch.get_num_threads()), torch.no_grad():
+    size = sum(p.numel() for p in job.state)
+    with threads(1 if size < THREADED else torch.get_num_threads()), torch.no_grad():
         try:
             for step in trange(steps, disable=not progress, delay=3, leave=False, desc=f"{len(seeds)} networks"):
                 job.step(step / steps)
@@ -311,22 +314,31 @@ def _single(strength):
     return strength[0].item() if (strength == strength[0]).all() else None
 
 
-def _decay(gradient, theta, strength):
+def _zeros(state):
+    return [torch.zeros_like(p) for p in state]
+
+
+def _aligned(strength, p):
+    """A strength `(M, 1)` in a shape that multiplies `p (M, ...)`."""
+    return strength.view(-1, *[1] * (p.ndim - 1))
+
+
+def _scale(tensors, strength):
+    for t in tensors:
+        t.mul_(_aligned(strength, t))
+
+
+def _decay(gradient, state, strength):
     if strength.any():
-        gradient.addcmul_(theta, strength)
+        for g, p in zip(gradient, state, strict=True):
+            g.add_(p * _aligned(strength, p))
 
 
-def _descend(theta, direction, lr, rate):
+def _descend(state, directions, lr, rate):
+    """Two roundings, never a fused one: fusing depends on where a vectorised loop ends."""
     single = _single(lr)
-    if single is None:
-        theta.addcmul_(direction, lr, value=-rate)
-    else:
-        theta.add_(direction, alpha=-rate * single)
-
-
-def _padded(theta):
-    """Rows that end on a multiple of 64: the rounding of a vectorised loop depends on where its last piece begins."""
-    return nn.functional.pad(theta.detach().clone(), (0, -theta.shape[1] % 64))
+    for p, d in zip(state, directions, strict=True):
+        p.sub_(d * (single * rate if single is not None else _aligned(lr * rate, p)))
 
 
 def _flat(model):

@@ -44,7 +44,10 @@ class Prediction:
         else:
             low, high = self.slider
             start = self.answer if isinstance(self.answer, int | float) else (low + high) / 2
-            control = widgets.FloatSlider(min(max(start, low), high), min=low, max=high, step=(high - low) / 100)
+            step = (high - low) / 100
+            control = widgets.FloatSlider(
+                min(max(start, low), high), min=low, max=high, step=step, readout_format=".3g"
+            )
         kept = widgets.Label("kept" if self.answer is not None else "not answered yet")
 
         def keep(change):
@@ -82,13 +85,27 @@ def answer(id: str, value: str | float) -> None:
     _keep(id, value)
 
 
-def compare():
-    """All predictions of this notebook beside what came out, as a pandas table with the questions in full."""
-    import pandas as pd
+class Comparison:
+    """The predictions beside what came out; shown as a table with the questions in full."""
 
-    rows = [(p.question, _show(p.answer), _show(p.outcome)) for p in _asked.values()]
-    frame = pd.DataFrame(rows, columns=["question", "you", "result"], index=list(_asked)).rename_axis("prediction")
-    return frame.style.set_properties(**{"text-align": "left", "white-space": "normal"})
+    def __init__(self, rows: list[tuple[str, str, str]], ids: list[str]):
+        import pandas as pd
+
+        self.frame = pd.DataFrame(rows, columns=["question", "you", "result"], index=ids).rename_axis("prediction")
+
+    def __repr__(self):
+        return self.frame.to_string()
+
+    def _repr_html_(self):
+        import pandas as pd
+
+        with pd.option_context("display.max_colwidth", None):
+            return self.frame.to_html()
+
+
+def compare() -> Comparison:
+    """All predictions of this notebook beside what came out."""
+    return Comparison([(p.question, _show(p.answer), _show(p.outcome)) for p in _asked.values()], list(_asked))
 
 
 def code() -> str:

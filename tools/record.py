@@ -1,0 +1,218 @@
+"""Run the paper's full protocols and keep the results in data/recorded/: `python tools/record.py NAME`.
+
+NAME is single_objective, circles or random_labels. A run that was stopped goes on where it was. Each NAME.csv has its
+NAME.json beside it: the command, versions, threads, processor, seeds, date and wall time. Protocols: Mason-Williams et
+al. 2025 (released code); what is shorter than there is said in the json.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+import flatlab as fl
+from flatlab import ensemble, safety
+
+FOLDER = Path(__file__).resolve().parent.parent / "data" / "recorded"
+RHOS = (5e-4, 5e-3, 5e-2, 5e-1)
+LEVELS = (0.1, 0.03)  # train losses at which the circles are compared
+
+
+def single_objective(seed: int, function: str, targets: str, epochs: int = 10_000) -> pd.DataFrame:
+    """An MLP 2-64-64-1 learns one function: 10,000 points, full-batch Adam at 1e-3, the seed's initial weights for all.
+
+    `targets`: "raw", or "standardised" (divided by the sd on the training points, after centring).
+    """
+    f = getattr(fl.functions, function)
+    generator = torch.Generator().manual_seed(seed)
+    x, x_test = (torch.rand(10_000, 2, generator=generator) * 7 - 3.5 for _ in range(2))
+    y, y_test = f(x.double())[:, None], f(x_test.double())[:, None]
+    if targets == "standardised":
+        mean, sd = y.mean(), y.std()
+        y, y_test = (y - mean) / sd, (y_test - mean) / sd
+    marks = [e for e in (0, 1, 10, 100, 1_000, 10_000, 100_000) if e <= epochs]
+    run = ensemble.train(
+        lambda s: fl.models.mlp(2, 64, 64, 1, seed=s), x, y.float(), [seed], epochs, "mse", optimiser="adam", lr=1e-3,
+        keep=marks, progress=False,
+    )  # fmt: skip
+    rows, data = [], ((x, y), (x_test, y_test))
+    for epoch in marks:
+        # Measured in float64: raw targets make losses so large that float32 hides what a small step changes.
+        weights, model = run.kept[epoch].double(), run.model.double()
+        train, test = (ensemble.EnsembleLoss(model, weights, a.double(), b, "mse").members[0] for a, b in data)
+        row = {"epoch": epoch, "train loss": train().item(), "test loss": test().item()}
+        row |= {
+            "train R2": 1 - row["train loss"] / y.var().item(),
+            "test R2": 1 - row["test loss"] / y_test.var().item(),
+        }
+        row |= {
+            "gradient norm": fl.sharpness.gradient_norm(train),
+            "lambda max": fl.curvature.eigenvalues(train).item(),
+        }
+        row |= {"trace": float(fl.curvature.trace(train, samples=60, seed=seed))}
+        samples = 200 if epoch == epochs else 50
+        for rho in RHOS:
+            row[f"random direction {rho:g}"] = float(
+                fl.sharpness.random_direction(train, rho=rho, samples=samples, seed=seed)
+            )
+        rows.append(row | {"samples": samples})
+    return pd.DataFrame(rows)
+
+
+def circles(factor: float, seeds: int = 100, steps: int = 3_000) -> pd.DataFrame:
+    """MLPs 2-100-100-2 on two circles of radius 1 and `factor`: SGD 0.01, momentum 0.9, batch 5, 300 epochs.
+
+    A row per seed and stop: the paper's, and the first of the kept steps where the train loss is below a level, so that
+    the tightness can be compared at equal train loss; `reached` is False where it never gets there.
+    """
+    x, y, x_test, y_test = circle_data(factor)
+    every = range(0, steps + 1, 50)
+    run = ensemble.train(
+        circle_net, x, y, range(seeds), steps, batch=5, lr=0.01, momentum=0.9, keep=every, progress=False
+    )
+    losses = torch.stack([run.loss(x, y, step=step)() for step in every])
+    last, frames = len(losses) - 1, []
+    for stop, level in (("paper", None), *((f"train loss {level:g}", level) for level in LEVELS)):
+        below = losses <= (level or torch.inf)
+        index = torch.full((seeds,), last) if level is None else torch.where(below.any(0), below.int().argmax(0), last)
+        theta = torch.stack([run.kept[every[i]][k] for k, i in enumerate(index.tolist())])
+        frame = measure(ensemble.EnsembleLoss(run.model, theta, x, y), x_test, y_test)
+        frame = frame.assign(stop=stop, reached=below.any(0).numpy(), diverged=run.diverged.numpy())
+        frames.append(frame.assign(step=[every[i] for i in index.tolist()]))
+    return pd.concat(frames)
+
+
+def random_labels(fraction: float, seeds: int = 20, steps: int = 200_000) -> pd.DataFrame:
+    """The circles with f = 0.5, a `fraction` of the 50 training labels redrawn (about half of them become wrong)."""
+    x, y, x_test, y_test = circle_data(0.5)
+    y = redrawn(y, fraction)
+    wrong = (y != circle_data(0.5)[1]).float().mean().item()
+    marks = [step for step in (3_000, 20_000, 200_000) if step <= steps]
+    run = ensemble.train(
+        circle_net, x, y, range(seeds), steps, batch=5, lr=0.01, momentum=0.9, keep=marks, progress=False
+    )
+    frames = [
+        measure(run.loss(x, y, step=step), x_test, y_test).assign(step=step, wrong=wrong, diverged=run.diverged.numpy())
+        for step in marks
+    ]
+    return pd.concat(frames)
+
+
+def circle_data(factor: float):
+    """100 points on two circles, the first 50 to train on."""
+    from sklearn.datasets import make_circles
+
+    points, labels = make_circles(n_samples=100, noise=0, random_state=0, factor=factor)
+    x, y = torch.tensor(points, dtype=torch.float32), torch.tensor(labels)
+    return x[:50], y[:50], x[50:], y[50:]
+
+
+def redrawn(labels: torch.Tensor, fraction: float, seed: int = 0) -> torch.Tensor:
+    """A `fraction` of the labels drawn again from {0, 1}; larger fractions redraw the same ones and more."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(labels), generator=generator)[: round(fraction * len(labels))]
+    fresh = torch.randint(2, labels.shape, generator=generator)
+    return labels.index_put((order,), fresh[order])
+
+
+def circle_net(seed: int):
+    return fl.models.mlp(2, 100, 100, 2, seed=seed)
+
+
+def measure(loss, x_test, y_test) -> pd.DataFrame:
+    """One row per member: fit, test, and the sharpness measures on the un-penalised training loss."""
+    train, test = loss.outputs(), loss.outputs(inputs=x_test)
+    return pd.DataFrame(
+        {
+            "seed": range(len(train)),
+            "train loss": loss().numpy(),
+            "train accuracy": safety.accuracy(train, loss.targets).numpy(),
+            "test loss": safety.negative_log_likelihood(test, y_test).numpy(),
+            "test accuracy": safety.accuracy(test, y_test).numpy(),
+            "gradient norm": fl.sharpness.gradient_norm(loss),
+            "fisher rao": fl.sharpness.fisher_rao_norm(loss),
+            "logit fisher rao": fl.sharpness.logit_fisher_rao(loss),
+            "relative flatness": fl.sharpness.relative_flatness(loss),
+            "random direction": [float(v) for v in fl.sharpness.random_direction(loss)],
+            "lambda max": [v.item() for v in fl.curvature.eigenvalues(loss)],
+            "trace": [float(v) for v in fl.curvature.trace(loss)],
+        }
+    )
+
+
+SEVEN = ("sphere", "rosenbrock", "rastrigin", "beale", "booth", "three_hump_camel", "himmelblau")
+PROTOCOLS = {
+    "single_objective": (
+        single_objective,
+        [{"seed": s, "function": f, "targets": t} for t in ("raw", "standardised") for s in range(3) for f in SEVEN],
+        "10,000 of the paper's 100,000 epochs, 3 seeds; random directions with 200 draws at the last epoch, 50 before",
+    ),
+    "circles": (circles, [{"factor": k / 10} for k in range(1, 10)], "as the paper: 100 seeds, 3,000 steps"),
+    "random_labels": (
+        random_labels,
+        [{"fraction": k / 10} for k in range(11)],
+        "the paper's 200,000 steps, with 20 of its 100 seeds; more test points would not change the training",
+    ),
+}
+
+
+def record(name: str) -> None:
+    """Run what is missing of a protocol; the file is renewed after each cell of the grid."""
+    run, grid, note = PROTOCOLS[name]
+    csv, about = FOLDER / f"{name}.csv", FOLDER / f"{name}.json"
+    done = pd.read_csv(csv) if csv.exists() else pd.DataFrame()
+    seconds = json.loads(about.read_text())["wall seconds"] if about.exists() else 0.0
+    for cell in grid:
+        if len(done) and np.logical_and.reduce([done[key] == value for key, value in cell.items()]).any():
+            continue
+        begin = time.perf_counter()
+        done = pd.concat([done, run(**cell).assign(**cell)], ignore_index=True)
+        seconds += time.perf_counter() - begin
+        _write(csv, done.to_csv(index=False, float_format="%.9g"))
+        _write(about, json.dumps(_about(name, note, seconds, done, len(grid)), indent=1) + "\n")
+        print(f"{name}: {cell} done, {seconds:.0f} s in all", flush=True)
+
+
+def _about(name, note, seconds, done, cells):
+    import scipy
+    import sklearn
+
+    return {
+        "command": f"python tools/record.py {name}",
+        "protocol": note,
+        "rows": len(done),
+        "grid cells": cells,
+        "seeds": sorted(int(seed) for seed in done["seed"].unique()),
+        "versions": {
+            "python": platform.python_version(), "torch": torch.__version__.split("+")[0], "numpy": np.__version__,
+            "scipy": scipy.__version__, "scikit-learn": sklearn.__version__, "flatlab": fl.__version__,
+        },
+        "threads": torch.get_num_threads(),
+        "processor": f"{platform.machine()}, {os.cpu_count()} cores",
+        "date": date.today().isoformat(),
+        "wall seconds": round(seconds, 1),
+    }  # fmt: skip
+
+
+def _write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(path.suffix + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=PROTOCOLS)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    sys.exit(record(options.name))
