@@ -1,13 +1,16 @@
 """One small class for every slider panel: a picture that follows its controls at once and never jumps."""
 
 import io
+import math
 from collections.abc import Callable
 
 import ipywidgets as widgets
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.spines import Spine
 
 from flatlab import plots
 
@@ -34,10 +37,11 @@ class Panel:
     ):  # fmt: skip
         plots.check_alt(alt)
         self.alt, self._frames, self._laid_out = alt, {}, False
+        self._pixels, self._frame, self._moving, self._front = None, None, set(), []
         self.controls = {name: _control(name, spec, (labels or {}).get(name)) for name, spec in controls.items()}
         with mpl.rc_context(plots.STYLE):
             self.figure = Figure(figsize=size, dpi=100)
-            FigureCanvasAgg(self.figure)
+            self._canvas = FigureCanvasAgg(self.figure)
             self._update = build(self.figure)
         self.image = widgets.Image(format="png", width=round(100 * size[0]), height=round(100 * size[1]))
         self.readout = widgets.HTML()
@@ -92,16 +96,40 @@ class Panel:
     def _picture(self):
         from PIL import Image
 
-        if not self._laid_out:  # the layout is settled once: it is the slowest part, and a moving frame would flicker
-            self.figure.set_layout_engine("constrained")
-            self.figure.canvas.draw()
-            self.figure.set_layout_engine("none")
-            self._laid_out = True
-        self.figure.canvas.draw()
+        self._canvas.restore_region(self._background()) if self._laid_out else self._lay_out()
+        for axes, artist in self._front:
+            axes.draw_artist(artist)
         buffer = io.BytesIO()
-        pixels = np.asarray(self.figure.canvas.buffer_rgba())[..., :3]
+        pixels = np.asarray(self._canvas.buffer_rgba())[..., :3]
         Image.fromarray(pixels).save(buffer, "png", compress_level=1)
         return buffer.getvalue()
+
+    def _lay_out(self):
+        """The layout is settled once: it is the slowest part, and a moving frame would flicker."""
+        self.figure.set_layout_engine("constrained")
+        self._canvas.draw()
+        self.figure.set_layout_engine("none")
+        self._canvas.draw()
+        self._laid_out = True
+
+    def _background(self):
+        """Everything behind the artists that move, as pixels: most of the time goes into ticks and contours."""
+        changed = {a for axes in self.figure.axes for a in axes.get_children() if a.stale}
+        frame = [(tuple(axes.viewLim.extents), axes.xaxis.stale, axes.yaxis.stale) for axes in self.figure.axes]
+        if self._pixels is None or frame != self._frame or not changed <= self._moving:
+            self._moving |= changed
+            self._front = [pair for axes in self.figure.axes for pair in self._in_front(axes)]
+            for _, artist in self._front:
+                artist.set_animated(True)  # left out of the next draw
+            self._canvas.draw()
+            self._pixels, self._frame = self._canvas.copy_from_bbox(self.figure.bbox), frame
+        return self._pixels
+
+    def _in_front(self, axes):
+        """The artists of `axes` from the lowest one that moves upwards, in the order in which they are drawn."""
+        children = [a for a in axes.get_children() if not isinstance(a, Axis | Spine) and a is not axes.patch]
+        lowest = min((a.zorder for a in children if a in self._moving), default=math.inf)
+        return [(axes, a) for a in sorted(children, key=lambda a: a.zorder) if a.zorder >= lowest]
 
 
 def _control(name, spec, label):

@@ -20,6 +20,7 @@ DPI = 150
 
 STYLE = {
     "axes.prop_cycle": mpl.cycler(color=COLOURS) + mpl.cycler(linestyle=["-", "--", "-.", ":", "-", "--"]),
+    "axes.axisbelow": True,
     "axes.grid": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
