@@ -68,12 +68,14 @@ def declare(
         raise ValueError(f"verdict is {verdict!r}: choose one of {', '.join(VERDICTS)}")
     if (verdict == "holds with a caveat") != bool(caveat):
         raise ValueError('caveat goes with the verdict "holds with a caveat", and only with it')
-    if low >= high or (above is None and below is None):
+    if not low < high or (above is None and below is None):
         raise ValueError("above and below: give at least one bound, with above < below")
     if unknown := [s for s in (about or {}).values() if s not in STANCES]:
         raise ValueError(f"about holds {unknown}: choose from {', '.join(STANCES)}")
     centre, spread = _spread(measured)
     spread = tuple(map(float, interval)) if interval is not None else spread
+    if spread[0] > spread[1]:
+        raise ValueError(f"interval is {spread}: give (low, high)")
     if not all(map(math.isfinite, (centre, *spread))):
         raise ValueError(f"measured is {centre} {spread}: a claim needs finite numbers; look for runs that diverged")
     claim = Claim(id, sentence.rstrip("."), centre, spread, (above, below), verdict, caveat, detail, about or {})

@@ -137,6 +137,8 @@ def spectral_density(
     Source: Ghorbani, Krishnan and Xiao 2019, section 3.
     """
     theta = one_point(objective, theta)
+    if draws < 1 or steps < 1:
+        raise ValueError(f"draws is {draws} and steps is {steps}: both must be at least 1")
     product, steps = objective.linearize(theta), min(steps, theta.numel())
     starts = torch.randn(draws, theta.numel(), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     rules = [_quadrature(product, theta, start, steps) for start in starts]
@@ -170,9 +172,16 @@ class GaussNewton(Objective):
         return self.loss._gradient(theta)
 
     def _linearize(self, theta):
+        self.loss.check_single(theta)
         if len(self.loss.inputs) <= self.loss.chunk:
             return self._chunk_product(theta, *next(self.loss.chunks()))
         return lambda v: sum(self._chunk_product(theta, *chunk)(v) for chunk in self.loss.chunks())
+
+    def _hessian(self, theta):
+        if theta.ndim > 1:
+            rows = [self._hessian(row) for row in theta.reshape(-1, self.dim)]
+            return torch.stack(rows).view(*theta.shape, self.dim)
+        return super()._hessian(theta)
 
     def _chunk_product(self, theta, x, y, share):
         leaves = self.loss.leaves(theta)
@@ -183,6 +192,8 @@ class GaussNewton(Objective):
             pulled = flatten(autograd.grad(z, parameters, probe, create_graph=True, materialize_grads=True))
             free = z.detach().requires_grad_()
             slope = autograd.grad(self.loss.sample_losses(free, y).mean(), free, create_graph=True)[0]
+        if not slope.requires_grad:  # a loss that is linear in the outputs
+            return torch.zeros_like
 
         def product(v):
             jv = autograd.grad(pulled, probe, v, retain_graph=True)[0]
@@ -234,6 +245,8 @@ def _lanczos(product, theta, k, which, tol, seed):
         matvec=lambda v: product(torch.from_numpy(v.ravel()).to(theta)).double().cpu().numpy(),
     )  # fmt: skip
     start = np.random.default_rng(seed).standard_normal(size)
+    if not np.any(operator.matvec(start)):  # the zero matrix, which ARPACK refuses
+        return torch.zeros(k, dtype=torch.float64), torch.eye(k, size, dtype=torch.float64)
     values, vectors = eigsh(operator, k, which="LA" if which == "largest" else "SA", v0=start, tol=tol)
     return torch.from_numpy(values), torch.from_numpy(np.ascontiguousarray(vectors.T))
 
@@ -248,7 +261,7 @@ def _quadrature(product, theta, start, steps):
         known = torch.stack(basis)
         for _ in range(2):
             w = w - (known @ w) @ known
-        if i + 1 == steps or w.norm() < 1e-10 * diagonal.abs().max():
+        if i + 1 == steps or w.norm() <= 1e-10 * diagonal.abs().max():
             break
         beside[i] = w.norm()
         basis.append(w / w.norm())

@@ -36,7 +36,7 @@ def digits(train: int = 1000, seed: int = 0) -> Data:
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
-    if not 1 <= train < len(images):
+    if int(train) != train or not 1 <= train < len(images):
         raise ValueError(f"train is {train}: choose 1 to {len(images) - 1} training images")
     order = np.random.default_rng(seed).permutation(len(images))
     x = torch.tensor(images[order] / 16, dtype=torch.float32)

@@ -22,9 +22,9 @@ class Result:
 class Exercise:
     """A question with its answer and its typical mistakes.
 
-    answer: a number, a tensor, a string, a set of strings (a list of ticks), or a function.
-    mistakes: `{message: wrong answer}`, of the same kind as `answer`; each message says what went wrong, not what the
-        answer is. They are compared in order.
+    answer: a number, a tensor, a string, a set of strings (a list of ticks is taken as a set), or a function.
+    mistakes: `{message: wrong answer}`, a value (of any shape) or a function, as `answer` is; each message says what
+        went wrong, not what the answer is. They are compared in order.
     inputs: for a function, the argument tuples on which it is compared. rtol, atol: how close numbers must be.
     praise: shown with a correct answer.
 
@@ -51,33 +51,43 @@ class Exercise:
     def _judge(self, given):
         try:
             value = self._evaluate(given)
+        except _NotComparable as problem:
+            return Result("wrong", str(problem))
         except Exception as error:
             return Result("wrong", f"your function stopped with {type(error).__name__}: {error}")
         if _unanswered(value):
             return Result("not answered yet", "replace the … with your answer and run the cell again")
+        fault = "not a mistake that we know; compare each step with the formula above"
         try:
             if self._same(value, self._evaluate(self.answer)):
                 return Result("correct", self.praise)
-            for message, wrong in self.mistakes.items():
+        except _NotComparable as problem:
+            fault = str(problem)
+        for message, wrong in self.mistakes.items():
+            try:
                 if self._same(value, self._evaluate(wrong)):
                     return Result("mistake", message)
-        except _NotComparable as problem:
-            return Result("wrong", str(problem))
-        return Result("wrong", "not a mistake that we know; compare each step with the formula above")
+            except _NotComparable:
+                continue  # of another shape or kind, so not this one
+        return Result("wrong", fault)
 
     def _evaluate(self, answer):
         if not callable(answer):
-            if callable(self.answer) and answer is not ...:
-                raise TypeError("this exercise asks for a function, not for a value")
+            if callable(self.answer) and not _unanswered(answer):
+                raise _NotComparable("this exercise asks for a function, not for a value")
             return answer
         if not self.inputs:
-            raise TypeError("this exercise asks for a value, not for a function")
+            raise _NotComparable("this exercise asks for a value, not for a function")
         return [answer(*arguments) for arguments in self.inputs]
 
     def _same(self, given, wanted):
         if isinstance(wanted, list) and callable(self.answer):
             return all(self._same(g, w) for g, w in zip(given, wanted, strict=True))
+        if isinstance(wanted, set | frozenset) and isinstance(given, list | tuple | set | frozenset):
+            return set(given) == set(wanted)
         if isinstance(wanted, str | set | frozenset | bool):
+            if not isinstance(given, type(wanted)):
+                raise _NotComparable(f"the answer must be a {type(wanted).__name__}, and this is {given!r}")
             return given == wanted
         try:
             given, wanted = (torch.as_tensor(v, dtype=torch.float64).detach() for v in (given, wanted))

@@ -74,7 +74,8 @@ def quadratic(h: float = 1.0) -> Function:
 def double_well(tilt: float = 1.0, centre: float = 0.0) -> Function:
     """Two valleys of depth 0, the left one flat and the right one sharp: `¼ (t² − 1)² e^{tilt·t}`, t = θ − centre.
 
-    Minima at `centre ∓ 1` with curvatures `2 e^{∓tilt}`, so the right one is `e^{2 tilt}` times sharper.
+    Minima at `centre ∓ 1` with curvatures `2 e^{∓tilt}`, so the right one is `e^{2 tilt}` times sharper. Far to the
+    left, beyond a third hill, it decays to 0: long steps can escape there.
     """
 
     def value(t):

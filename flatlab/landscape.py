@@ -11,11 +11,14 @@ def directions(objective: Objective, count: int = 2, seed: int = 0, normalise: s
     """`count` random directions at `theta`, orthogonal to each other, shape `(count, P)`.
 
     normalise: "filter" gives every filter (row of a weight) of a network the norm of the same filter of θ, so that
-        slices of networks with different scales can be compared; biases and batch-norm weights stay fixed.
+        slices of networks with different scales can be compared; biases and batch-norm weights stay fixed, and so
+        does, in further directions, a filter with fewer weights than there are directions.
         "unit" makes each direction one vector of length 1; functions take this form.
     Errors: ValueError for an unknown name, or "filter" without a network. Source: Li et al. 2018, section 4.
     """
     theta = objective.point(theta)
+    if not 1 <= count <= theta.numel():
+        raise ValueError(f"count is {count}: choose 1 to {theta.numel()} directions, the number of parameters")
     noise = torch.randn(count, theta.numel(), generator=torch.Generator().manual_seed(seed)).to(theta)
     if normalise == "unit":
         return torch.linalg.qr(noise.T)[0].T
@@ -30,12 +33,16 @@ def directions(objective: Objective, count: int = 2, seed: int = 0, normalise: s
 def line(objective: Objective, direction: Tensor, alphas: Tensor, theta=None) -> Tensor:
     """The losses `L(θ + α d)` for every α, shape `(len(alphas),)`; a direction between two minima interpolates them."""
     theta = objective.point(theta)
+    if direction.shape != theta.shape:
+        raise ValueError(f"direction has shape {tuple(direction.shape)}: it needs that of theta, {tuple(theta.shape)}")
     return objective(theta + alphas.to(theta)[:, None] * direction)
 
 
 def plane(objective: Objective, pair: Tensor, alphas: Tensor, betas: Tensor, theta=None) -> Tensor:
     """The losses `L(θ + α d₁ + β d₂)`, shape `(len(betas), len(alphas))`: rows are β, as in an image."""
     theta = objective.point(theta)
+    if pair.shape != (2, *theta.shape):
+        raise ValueError(f"pair has shape {tuple(pair.shape)}: it needs two directions, (2, {theta.numel()})")
     a, b = alphas.to(theta), betas.to(theta)
     return objective(theta + a[None, :, None] * pair[0] + b[:, None, None] * pair[1])
 

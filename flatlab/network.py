@@ -83,13 +83,19 @@ class NetworkLoss(Objective):
         if self.loss == "cross_entropy":
             return F.cross_entropy(outputs, targets, reduction="none")
         if self.loss == "mse":  # written by hand: F.mse_loss breaks some forward-mode second derivatives
-            return (outputs - targets.to(outputs.dtype)).square().flatten(1).mean(1)
+            return (outputs - targets.to(outputs.dtype)).square().reshape(len(outputs), -1).mean(1)
         return self.loss(outputs, targets)
 
     def chunks(self) -> Iterator[tuple[Tensor, Tensor, float]]:
         """The data as `(inputs, targets, share of all samples)`."""
         for x, y in zip(self.inputs.split(self.chunk), self.targets.split(self.chunk), strict=True):
             yield x, y, len(x) / len(self.inputs)
+
+    @staticmethod
+    def check_single(theta: Tensor) -> None:
+        """Refuse a batch where one vector is needed."""
+        if theta.ndim > 1:
+            raise ValueError(f"theta has shape {tuple(theta.shape)}: a network is linearised at one vector (P,)")
 
     def leaves(self, theta: Tensor) -> dict[str, Tensor]:
         """The parameters at `theta`, ready to be differentiated by."""
@@ -119,8 +125,7 @@ class NetworkLoss(Objective):
             )
 
     def _linearize(self, theta):
-        if theta.ndim > 1:
-            raise ValueError(f"theta has shape {tuple(theta.shape)}: a network is linearised at one vector (P,)")
+        self.check_single(theta)
         if len(self.inputs) <= self.chunk:
             return self._chunk_product(theta, *next(self.chunks()))
         return lambda v: sum(self._chunk_product(theta, *chunk)(v) for chunk in self.chunks())
@@ -141,6 +146,8 @@ class NetworkLoss(Objective):
         return super()._hessian(theta)
 
     def _check_data(self):
+        if self.inputs.ndim == 0 or self.targets.ndim == 0:
+            raise ValueError("inputs or targets is a single number: give one row per sample")
         count, labels = len(self.inputs), self.targets
         if count == 0:
             raise ValueError("inputs is empty: a loss needs at least one sample")
@@ -157,6 +164,7 @@ class NetworkLoss(Objective):
             )
         if self.loss == "cross_entropy":
             _check_classes(labels, shape)
+            self.targets = labels.long()
 
     def _whole(self, chunk):
         if int(chunk) != chunk or chunk < 1:
@@ -194,7 +202,7 @@ def _check_classes(labels: Tensor, shape: torch.Size) -> None:
     """Refuse labels that are not class numbers 0 … K−1 for outputs of shape `(K,)`."""
     if len(shape) != 1:
         raise ValueError(f"cross_entropy needs outputs (N, classes), but model returns {('N', *shape)}")
-    if labels.is_floating_point() or labels.ndim != 1:
+    if labels.is_floating_point() or labels.dtype == torch.bool or labels.ndim != 1:
         kind = f"{labels.dtype} {tuple(labels.shape)}"
         raise ValueError(f"targets is {kind}: pass class numbers (N,), e.g. targets.long()")
     if labels.min() < 0 or labels.max() >= shape[0]:

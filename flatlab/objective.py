@@ -67,7 +67,9 @@ class Objective:
         def checked(v):
             v = torch.as_tensor(v, dtype=theta.dtype, device=theta.device)
             if v.shape != theta.shape:
-                raise ValueError(f"v has shape {tuple(v.shape)}: it needs the shape of theta, {tuple(theta.shape)}")
+                raise ValueError(
+                    f"the vector v has shape {tuple(v.shape)}: it needs the shape of theta, {tuple(theta.shape)}"
+                )
             return product(self._rows(v)).view(theta.shape)
 
         return checked
@@ -148,8 +150,8 @@ def require_finite(loss: Tensor) -> Tensor:
     """`loss`, or a ValueError if it is NaN or infinite anywhere."""
     if not torch.isfinite(loss).all():
         raise ValueError(
-            "the loss is NaN or infinite at theta: it has no derivatives there; "
-            "check that the training did not diverge and that the inputs are finite"
+            "the loss is NaN or infinite at theta or in the neighbourhood that is searched: "
+            "check that the training did not diverge, that the inputs are finite, and that the radius is not huge"
         )
     return loss
 

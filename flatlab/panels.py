@@ -57,6 +57,8 @@ class Panel:
 
     def set(self, **values) -> "Panel":
         """Move controls from code, as a reader would."""
+        if unknown := set(values) - set(self.controls):
+            raise ValueError(f"{', '.join(unknown)}: this panel has the controls {', '.join(self.controls)}")
         for name, value in values.items():
             self.controls[name].value = value
         return self
@@ -145,7 +147,10 @@ def _control(name, spec, label):
         return widgets.Checkbox(spec, indent=False, **look)
     options, start = spec if isinstance(spec, tuple) and len(spec) == 2 else (spec, None)
     if isinstance(options, list) and options:
-        return _menu(options, start if start is not None else options[0], look)
+        start = options[0] if start is None else start
+        if start not in options:
+            raise ValueError(f"{name} is {spec!r}: its start {start!r} is not among its positions")
+        return _menu(options, start, look)
     if isinstance(spec, tuple) and len(spec) == 3 and spec[0] <= spec[2] <= spec[1] and spec[0] < spec[1]:
         low, high, start = map(float, spec)
         return widgets.FloatSlider(start, min=low, max=high, step=(high - low) / 40, **look)

@@ -133,7 +133,7 @@ def spectrum(eigenvalues: Tensor | SpectralDensity, ax: Axes | None = None, **st
     if isinstance(eigenvalues, SpectralDensity):
         low, high = eigenvalues.values.min().item(), eigenvalues.values.max().item()
         grid = torch.linspace(low - 0.05 * (high - low), high + 0.05 * (high - low), 600, dtype=torch.float64)
-        ax.semilogy(grid, eigenvalues.density(grid, 0.01 * (high - low)).clamp(min=1e-6), **style)
+        ax.semilogy(grid, eigenvalues.density(grid, max(0.01 * (high - low), 1e-12)).clamp(min=1e-6), **style)
         ax.set(xlabel="eigenvalue λ", ylabel="density")
     else:
         values = torch.as_tensor(eigenvalues).sort(descending=True).values

@@ -67,8 +67,10 @@ def ask(id: str, question: str, choices: list[str] | None = None, slider: tuple[
     """
     from IPython.display import display
 
-    if (choices is None) == (slider is None):
-        raise ValueError("choices or slider: give exactly one of them")
+    if bool(choices) == bool(slider):
+        raise ValueError("choices or slider: give exactly one of them, and not empty")
+    if slider and not slider[0] < slider[1]:
+        raise ValueError(f"slider is {slider}: give (low, high)")
     prediction = _asked[id] = Prediction(id, question, choices, slider)
     options = "".join(f"\n> - {choice}" for choice in choices or [])
     scale = f"\n> *a number from {slider[0]:g} to {slider[1]:g}*" if slider else ""
@@ -133,14 +135,15 @@ def _answers():
     global _memory
     if _memory is None:
         try:
-            _memory = json.loads(_file().read_text(encoding="utf-8"))
+            found = json.loads(_file().read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            _memory = {}
+            found = None
+        _memory = found if isinstance(found, dict) else {}
     return _memory
 
 
 def _keep(id, value):
-    _answers()[id] = value
+    _answers()[id] = value if isinstance(value, str) else float(value)
     try:
         _file().parent.mkdir(parents=True, exist_ok=True)
         draft = _file().with_suffix(f".{os.getpid()}")

@@ -18,9 +18,11 @@ def threads(count: int) -> Iterator[int]:
     """
     import torch
 
-    count = os.environ.get("FLATLAB_THREADS") or (1 if "PYTEST_XDIST_WORKER" in os.environ else count)
+    name, count = "count", 1 if "PYTEST_XDIST_WORKER" in os.environ else count
+    if os.environ.get("FLATLAB_THREADS"):
+        name, count = "FLATLAB_THREADS", os.environ["FLATLAB_THREADS"]
     if not str(count).isdigit() or int(count) < 1:
-        raise ValueError(f"count is {count!r}: pass a positive whole number of threads, e.g. threads(1)")
+        raise ValueError(f"{name} is {count!r}: pass a positive whole number of threads, e.g. threads(1)")
     before = torch.get_num_threads()
     torch.set_num_threads(int(count))
     try:

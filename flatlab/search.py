@@ -50,21 +50,25 @@ def best(value, slope, local, rho, norm, starts, steps, seed):
     if norm not in (2, math.inf):
         raise ValueError(f"norm is {norm}: choose 2 or math.inf")
     zero = local.theta
-    top = curvature.eigenpairs(local, zero, tol=1e-2, seed=seed).vectors[0]
+    top = curvature.eigenpairs(local, zero, tol=1e-4, seed=seed).vectors[0]
     directions = [local.gradient(zero), top, -top, *normal(zero, max(starts, 2), seed)[:starts]]
     return max(_ascend(value, slope, d, rho, norm, steps) for d in directions if d.norm() > 0)
 
 
 def _ascend(value, slope, direction, rho, norm, steps):
-    """Projected ascent from the rim of the ball, with steps that shrink; returns the best value seen."""
-    offset = rho * _unit(direction, norm)
-    best = value(offset).item()
-    for i in range(steps):
-        gradient = slope(offset)
+    """From the best point of the ray to the rim, projected ascent in which a step that does not help is halved."""
+    ray = [rho * share / 8 * _unit(direction, norm) for share in range(8, 0, -1)]
+    best, offset = max(((value(point).item(), point) for point in ray), key=lambda pair: pair[0])
+    step, gradient = rho / 2, slope(offset)
+    for _ in range(steps):
         if not gradient.norm() > 0:
             break
-        offset = _project(offset + rho * (1 - i / steps) * _unit(gradient, norm), rho, norm)
-        best = max(best, value(offset).item())
+        trial = _project(offset + step * _unit(gradient, norm), rho, norm)
+        found = value(trial).item()
+        if found > best:
+            best, offset, gradient = found, trial, slope(trial)
+        else:
+            step /= 2
     return best
 
 
@@ -75,4 +79,4 @@ def _unit(direction, norm):
 def _project(offset, rho, norm):
     if norm == math.inf:
         return offset.clamp(-rho, rho)
-    return offset * min(1.0, rho / offset.norm().item())
+    return offset if offset.norm() <= rho else offset * (rho / offset.norm())

@@ -3,6 +3,8 @@
 An ensemble may stand for the objective: the result is then a list, one value per member.
 """
 
+import math
+
 import torch
 from torch import Tensor, autograd, nn
 
@@ -35,7 +37,7 @@ def random_direction(
     steps = rho * normal(theta, samples, seed) / theta.shape[-1] ** 0.5
     if antithetic:
         return _estimate(_pairs(objective, theta, base, steps) / rho, absolute=True)
-    return _estimate(torch.stack([(objective(theta + step) - base).abs() / rho for step in steps]))
+    return _estimate(torch.stack([(require_finite(objective(theta + step)) - base).abs() / rho for step in steps]))
 
 
 def average(
@@ -65,7 +67,7 @@ def one_step(objective: Objective, theta=None, rho: float = 0.05) -> float:
     gradient = objective.gradient(theta)
     if not gradient.norm() > 0:
         raise ValueError("the gradient is zero at theta, so there is no direction uphill: use sharpness.worst_case")
-    return (objective(theta + rho * gradient / gradient.norm()) - base).item()
+    return (require_finite(objective(theta + rho * gradient / gradient.norm())) - base).item()
 
 
 @for_members
@@ -116,7 +118,7 @@ def fisher_rao_norm(model: nn.Module | NetworkLoss, inputs=None, targets=None) -
     """The Fisher-Rao norm `sqrt( mean_n ⟨θ, ∇ℓ_n(θ)⟩² )`, from its definition: one directional derivative per sample.
 
     Takes a network with `inputs (N, ...)` and class numbers `targets (N,)`, or a `NetworkLoss`. Units: loss. Unchanged
-    by layer rescaling of ReLU networks; grows with the scale of the logits, and near interpolation it follows the
+    by layer rescaling of ReLU networks; changes with the scale of the logits, and near interpolation it follows the
     train loss. Errors: ValueError if the loss gives no value per sample. Source: Liang et al. 2019.
     """
     loss = _loss(model, inputs, targets)
@@ -133,7 +135,7 @@ def logit_fisher_rao(model: nn.Module | NetworkLoss, inputs=None, targets=None, 
     """
     loss = _loss(model, inputs, targets)
     _classifier(loss, "logit_fisher_rao")
-    z = loss.outputs()
+    z = require_finite(loss.outputs())
     if layers is None:
         layers = sum(isinstance(m, nn.Linear | nn.modules.conv._ConvNd) for m in loss.model.modules())
     error = (z.softmax(-1) * z).sum(-1) - z.gather(-1, loss.targets.to(z.device)[:, None])[:, 0]
@@ -152,7 +154,7 @@ def relative_flatness(
     features). `head` names the layer, by default the last `nn.Linear`. Scale: mean over samples (the released code
     sums over batches). Biases do not enter, and labels do not matter.
     Raw κ is unchanged by layer rescaling, rotations of φ and class shifts of W; not by unequal neuron scales.
-    Normalised κ: also by neuron scales, but not by rotations. Neither by a shift φ→φ+a, b→b−Wa; both grow with the
+    Normalised κ: also by neuron scales, but not by rotations. Neither by a shift φ→φ+a, b→b−Wa; both change with the
     scale of the logits and vanish with confidence.
     Errors: ValueError if the head is not found or is not the last operation. Source: Petzka et al. 2021.
     """
@@ -191,12 +193,19 @@ def _row(loss, rho, seed):
         f"worst case ρ={rho:g}": worst_case(loss, rho=rho, seed=seed),
     }
     if isinstance(loss, NetworkLoss) and loss.loss == "cross_entropy":
-        row |= {"Fisher-Rao": fisher_rao_norm(loss), "κ": relative_flatness(loss)}
+        row |= {"Fisher-Rao": fisher_rao_norm(loss), "κ": _kappa_or_nan(loss)}
     return row
 
 
+def _kappa_or_nan(loss):
+    try:
+        return relative_flatness(loss)
+    except ValueError:  # no linear head
+        return math.nan
+
+
 def _pairs(objective, theta, base, steps):
-    return torch.stack([(objective(theta + step) + objective(theta - step)) / 2 - base for step in steps])
+    return torch.stack([require_finite(objective(theta + s) + objective(theta - s)) / 2 - base for s in steps])
 
 
 def _estimate(draws, absolute=False):
@@ -245,6 +254,9 @@ def _features(loss, head) -> tuple[Tensor, Tensor, Tensor]:
         outputs = loss.outputs()
     finally:
         handle.remove()
+    require_finite(outputs)
+    if not caught:
+        raise ValueError(f"head {name!r} takes no part in the outputs of model: name its last linear layer, head=...")
     features, produced = (join(part) for part in zip(*caught, strict=True))
     if produced.shape != outputs.shape or not torch.equal(produced, outputs):
         raise ValueError(f"head {name!r} does not produce the outputs of model: name the last linear layer, head=...")

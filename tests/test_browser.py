@@ -1,0 +1,154 @@
+"""A reader's view: JupyterLab in a real browser runs notebook 02, and an arrow key moves the picture of its panel."""
+
+import contextlib
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import pytest
+
+import lessons
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+KEYS = 6
+RUN_ALL_SECONDS, KEY_SECONDS = 240, 15
+
+# The first output that holds both a slider and a live picture; a stored picture is no `widget-image`.
+PANEL = ".jp-OutputArea-output:has([role=slider]):has(img.widget-image)"
+
+# Focuses the panel's first slider, and from then on notes how long each key takes until the changed picture is loaded.
+WATCH = """panel => {
+    const picture = panel.querySelector('img.widget-image');
+    const slider = panel.querySelector('[role=slider]');
+    slider.scrollIntoView({block: 'center'});
+    slider.focus();
+    window.took = [];
+    let pressed = null, shown = picture.src;
+    window.addEventListener('keydown', () => { pressed = performance.now(); }, true);
+    picture.addEventListener('load', () => {
+        if (pressed === null || picture.src === shown) return;
+        window.took.push(performance.now() - pressed);
+        shown = picture.src;
+        pressed = null;
+    });
+}"""
+# Every cell has a number; a cell whose code is hidden shows none.
+ALL_RUN = """() => {
+    const cells = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')];
+    const prompts = cells.map(p => p.textContent).filter(p => p);
+    return prompts.length > 0 && prompts.every(p => /^\\[\\d+\\]:$/.test(p));
+}"""
+
+
+def test_arrow_key_moves_the_panel(tmp_path, record_property):
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    notebook = next(iter(sorted(lessons.NOTEBOOKS.glob("02_*.ipynb"))), None)
+    if not browser or not notebook:
+        pytest.skip("no Chromium or Chrome on this machine" if not browser else "notebook 02 does not exist yet")
+    sync_playwright = _playwright()
+    _copy_without_outputs(notebook, tmp_path / "notebooks")
+    with _jupyter(tmp_path) as server, sync_playwright() as playwright:
+        with playwright.chromium.launch(executable_path=browser, args=FLAGS) as chromium:
+            page = chromium.new_page(viewport={"width": 1400, "height": 1000})
+            page.goto(f"{server}/lab/tree/notebooks/{notebook.name}?token=flatlab")
+            _run_all(page)
+            times = _press(page, KEYS)
+    assert len(times) == KEYS
+    record_property("browser", f"{statistics.median(times):.0f} ms from key to picture (median of {KEYS} keys)")
+
+
+def _copy_without_outputs(notebook, folder):
+    """So that a number beside a cell, or a picture, can only come from this run."""
+    nb = nbformat.read(notebook, as_version=4)
+    for cell in nb.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    folder.mkdir()
+    nbformat.write(nb, folder / notebook.name)
+
+
+def _playwright():
+    """With a browser at hand CI must not pass without this test."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip("playwright is not installed")
+    return sync_playwright
+
+
+def _run_all(page):
+    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
+    page.get_by_text("| Idle").wait_for(timeout=60_000)  # in the status bar: before, JupyterLab drops what is run
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    page.wait_for_function(ALL_RUN, timeout=RUN_ALL_SECONDS * 1000)
+
+
+def _press(page, keys):
+    """Milliseconds from each key to the changed picture."""
+    panel = page.locator(PANEL).first
+    panel.wait_for(timeout=30_000)
+    panel.evaluate(WATCH)
+    for count in range(1, keys + 1):
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function("count => window.took.length >= count", arg=count, timeout=KEY_SECONDS * 1000)
+    return page.evaluate("window.took")
+
+
+@contextlib.contextmanager
+def _jupyter(folder: Path):
+    """JupyterLab on a free port of this machine, with settings and caches of its own in `folder`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = f"http://127.0.0.1:{port}"
+    arguments = f"--no-browser --allow-root --ServerApp.ip=127.0.0.1 --ServerApp.port={port} --ServerApp.port_retries=0"
+    command = [sys.executable, "-m", "jupyterlab", *arguments.split(), "--IdentityProvider.token=flatlab"]
+    with open(folder / "jupyter.log", "w") as log:
+        process = subprocess.Popen(command, cwd=folder, env=_environment(folder), stdout=log, stderr=log)
+    try:
+        _wait_for(f"{server}/api/status?token=flatlab", process, folder / "jupyter.log")
+        yield server
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _environment(folder):
+    settings = {
+        "notebook-extension/tracker": '{"windowingMode": "none"}',  # all cells are in the page, not only the visible
+        "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
+    }
+    for name, text in settings.items():
+        path = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    own = {
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+        "JUPYTER_CONFIG_DIR": "config",
+    }
+    return {**os.environ, "FLATLAB_SCALE": "laptop", **{name: str(folder / place) for name, place in own.items()}}
+
+
+def _wait_for(url, process, log, seconds=60):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and process.poll() is None:
+        with contextlib.suppress(OSError):
+            urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=5)
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")

@@ -1,0 +1,51 @@
+"""pyproject.toml, environment.yml and constraints.txt must tell the same story."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+ROOT = Path(__file__).resolve().parent.parent
+CONDA_NAMES = {"pytorch-cpu": "torch", "matplotlib-base": "matplotlib"}
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CONDA = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+
+
+def bounds(lines):
+    """{name: its version bounds}, names as in the wheels."""
+    requirements = [Requirement(line) for line in lines]
+    return {CONDA_NAMES.get(r.name, r.name).lower(): r.specifier for r in requirements}
+
+
+ALLOWED = bounds(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["lab"])
+ALL = ALLOWED | bounds(PROJECT["optional-dependencies"]["test"])
+PINS = bounds(
+    line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if line and line[0] != "#"
+)
+
+
+def test_conda_environment_has_the_same_bounds():
+    packages = bounds(line for line in CONDA["dependencies"] if isinstance(line, str) and "python=" not in line)
+    assert packages.pop("pip") == SpecifierSet()
+    assert packages == ALLOWED
+
+
+def test_conda_environment_has_an_allowed_python_and_installs_the_course():
+    # Binder only understands "python=3.x".
+    python = next(line for line in CONDA["dependencies"] if str(line).startswith("python="))
+    assert SpecifierSet(PROJECT["requires-python"]).contains(python.removeprefix("python="))
+    assert CONDA["dependencies"][-1] == {"pip": ["-e ."]}
+    assert CONDA["channels"] == ["conda-forge", "nodefaults"]
+
+
+@pytest.mark.parametrize("name", sorted(ALL | PINS))
+def test_every_direct_dependency_is_pinned_within_its_bounds(name):
+    assert name in ALL, "constraints.txt pins it, pyproject.toml does not ask for it"
+    assert name in PINS, "pyproject.toml asks for it, constraints.txt does not pin it"
+    (pin,) = PINS[name]
+    assert pin.operator == "==" and "+" not in pin.version
+    assert ALL[name].contains(pin.version)
