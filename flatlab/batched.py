@@ -57,8 +57,12 @@ class Mlps:
 
     def pack(self, theta: Tensor) -> list[Tensor]:
         """The state that `theta (M, P)` stands for."""
-        blocks = [block for layer in self.layers for block in self._cut(theta, layer) if block is not None]
-        return [nn.functional.pad(b, (0, -b.shape[2] % 4, 0, -b.shape[1] % 4 if b.shape[1] > 1 else 0)) for b in blocks]
+        pad, state = nn.functional.pad, []
+        for layer in self.layers:
+            (n_out, n_in), (weight, bias) = layer[1], self._cut(theta, layer)
+            state.append(pad(weight, (0, -n_in % 4, 0, -n_out % 4)))
+            state += [] if bias is None else [pad(bias, (0, -n_out % 4))]
+        return state
 
     def unpack(self, state: list[Tensor]) -> Tensor:
         """`theta (M, P)` of a state."""
