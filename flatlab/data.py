@@ -1,5 +1,6 @@
 """Data sets, as float32 tensors. Nothing is fetched from the network."""
 
+import json
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +26,22 @@ def folder() -> Path:
     here = Path(__file__).resolve().parent
     repository = here.parent / "data"
     return repository if (here.parent / "pyproject.toml").exists() and repository.is_dir() else here / "_data"
+
+
+def recorded(name: str):
+    """A recorded run of a full protocol as a pandas DataFrame; `.attrs["about"]` says how it was made.
+
+    Errors: ValueError for a name that was not recorded.
+    """
+    import pandas as pd
+
+    place = folder() / "recorded"
+    if not (place / f"{name}.csv").exists():
+        known = ", ".join(sorted(path.stem for path in place.glob("*.csv"))) or "none"
+        raise ValueError(f"name is {name!r}: in {place} there are {known}")
+    frame = pd.read_csv(place / f"{name}.csv")
+    frame.attrs["about"] = json.loads((place / f"{name}.json").read_text(encoding="utf-8"))
+    return frame
 
 
 def digits(train: int = 1000, seed: int = 0) -> Data:
