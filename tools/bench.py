@@ -1,0 +1,235 @@
+"""`make bench`: flatlab beside its incumbents, each pair timed in turn in one run. It prints medians and ratios.
+
+Seconds depend on the machine and on what else it does; the ratios are what to read. Nothing here is a test.
+"""
+
+import contextlib
+import io
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import flatlab as fl
+
+matplotlib.use("Agg")
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks" / "py"
+
+
+def main():
+    torch.manual_seed(0)
+    for bench in (relative_flatness, hessian_vector_product, top_eigenvalue, trace, panels, imports):
+        print(f"\n{bench.__doc__.splitlines()[0]}")
+        bench()
+
+
+def relative_flatness():
+    """Relative flatness, K = 10, d = 512, N = 256: closed form against the autograd definition (1 thread)"""
+    with fl.threads(1):
+        head, x = nn.Linear(512, 10), torch.randn(256, 512)
+        y = torch.randint(0, 10, (256,))
+        loss = fl.NetworkLoss(head, x, y)
+        ours = median(lambda: fl.sharpness.relative_flatness(loss, normalise=False), 50)
+        begin = time.perf_counter()
+        defined = kappa_by_autograd(head, x, y)
+        theirs = time.perf_counter() - begin
+        mine = fl.sharpness.relative_flatness(loss, normalise=False)
+    row("definition / closed form", theirs / ours, "≥ 10,000", f"{theirs:.2f} s / {ours * 1e6:.0f} µs")
+    row("relative difference", abs(mine / defined - 1), "≤ 1e-6")
+
+
+def hessian_vector_product():
+    """One Hessian-vector product with the graph kept, in units of one gradient (1 thread)"""
+    with fl.threads(1):
+        for name, loss, target, repeats in (
+            ("MLP 64-128-128-10", digits_mlp(), 1.8, 60),
+            ("ResNet-8", resnet(), 3.3, 5),
+        ):
+            product, v = loss.linearize(), torch.randn(loss.dim)
+            gradient, hvp = paired(loss.gradient, lambda p=product, v=v: p(v), repeats)
+            row(f"{name}, {loss.dim:,} parameters", hvp / gradient, f"≤ {target}", f"{hvp:.3g} s / {gradient:.3g} s")
+
+
+def top_eigenvalue():
+    """λ₁ of a ResNet-8 with 78k parameters, N = 256, against curvlinops with the same solver (1 thread)"""
+    from curvlinops import HessianLinearOperator
+    from scipy.sparse.linalg import eigsh
+
+    loss = resnet()
+    model = loss.model.eval()
+    start = np.random.default_rng(0).standard_normal(loss.dim).astype(np.float32)
+
+    def peer():
+        data = [(loss.inputs, loss.targets)]
+        operator = HessianLinearOperator(model, nn.CrossEntropyLoss(), list(model.parameters()), data)
+        return eigsh(operator.to_scipy(), 1, which="LA", v0=start, tol=1e-4)[0][0]
+
+    with fl.threads(1):
+        ours, mine = timed(lambda: fl.curvature.eigenvalues(loss)[0].item())
+        theirs, other = timed(peer)
+    row("flatlab / curvlinops", ours / theirs, "≤ 0.75", f"{ours:.1f} s / {theirs:.1f} s")
+    row(f"relative difference of λ₁ = {mine:.2f}", abs(mine / other - 1), "≤ 1e-4")
+
+
+def trace():
+    """Relative RMSE of the trace of an MLP over 30 seeds, Hutch++ against Hutchinson with the common stop rule"""
+    with fl.threads(1):
+        loss = digits_mlp(16)
+        exact = float(fl.curvature.trace(loss, samples=loss.dim))
+        product = loss.linearize()
+        for samples in (21, 30):
+            errors = [fl.curvature.trace(loss, samples=samples, seed=s) / exact - 1 for s in range(30)]
+            row(f"Hutch++, {samples} products", rms(errors), "≤ 0.02", f"exact {exact:.2f}")
+        runs = [stop_rule(product, loss.dim, seed) for seed in range(30)]
+        used = statistics.median(count for _, count in runs)
+        row("stop rule", rms([value / exact - 1 for value, _ in runs]), "about 0.28", f"median {used:.0f} products")
+
+
+def panels():
+    """Slider callback of the panels in Part I: a key press to the finished picture, first visits only"""
+    for path in sorted(NOTEBOOKS.glob("0[0-3]_*.py")):
+        for name, panel in panels_of(path).items():
+            times = [move(panel, control, value) for control, value in positions(panel)]
+            row(f"{path.stem[:2]} {name}", statistics.median(times) * 1e3, "≤ 50 ms", f"{len(times)} moves")
+
+
+def imports():
+    """`import flatlab` and its measures beyond `import torch`, seconds (medians of 7 fresh processes each)"""
+    base = "import torch"
+    bare, measures = (f"{base}; import flatlab as fl", f"{base}; import flatlab as fl; fl.NetworkLoss; fl.sharpness")
+    times = {code: [] for code in (base, bare, measures)}
+    for _ in range(7):
+        for code, kept in times.items():
+            kept.append(timed(lambda c=code: subprocess.run([sys.executable, "-c", c], check=True))[0])
+    torch_alone = statistics.median(times[base])
+    for name, code in (("import flatlab", bare), ("… and its measures", measures)):
+        row(name, statistics.median(times[code]) - torch_alone, "≤ 0.3", f"import torch {torch_alone:.2f} s")
+
+
+def kappa_by_autograd(head, x, y):
+    """Σ_kl ⟨w_k, w_l⟩ tr H_kl as released: the whole Hessian of the head, one backward pass per entry."""
+    weight = head.weight
+    gradient = torch.autograd.grad(F.cross_entropy(head(x), y), weight, create_graph=True)[0]
+    classes, features = weight.shape
+    hessian = torch.empty(classes, features, classes, features)
+    for k in range(classes):
+        for i in range(features):
+            hessian[k, i] = torch.autograd.grad(gradient[k, i], weight, retain_graph=True)[0]
+    return ((weight @ weight.T) * torch.einsum("kili->kl", hessian)).sum().item()
+
+
+def stop_rule(product, size, seed, most=100, tolerance=0.01):
+    """Hutchinson that stops when the running mean moves by less than 1 %, as in common Hessian libraries."""
+    generator, values = torch.Generator().manual_seed(seed), []
+    while len(values) < most:
+        v = torch.randint(0, 2, (size,), generator=generator) * 2.0 - 1
+        before = statistics.fmean(values) if values else 0.0
+        values.append((v @ product(v)).item())
+        if abs(statistics.fmean(values) - before) / (abs(before) + 1e-6) < tolerance:
+            break
+    return statistics.fmean(values), len(values)
+
+
+def digits_mlp(width=128):
+    data = fl.data.digits()
+    net = fl.models.mlp(64, width, width, 10, seed=0)
+    train(net, data.x, data.y, steps=60, lr=1e-2)
+    return fl.NetworkLoss(net, data.x, data.y)
+
+
+class Block(nn.Module):
+    def __init__(self, before, after, stride):
+        super().__init__()
+        conv = lambda i, o, k, s: nn.Sequential(nn.Conv2d(i, o, k, s, k // 2, bias=False), nn.BatchNorm2d(o))  # noqa: E731
+        self.first, self.second = conv(before, after, 3, stride), conv(after, after, 3, 1)
+        self.shortcut = nn.Identity() if before == after else conv(before, after, 1, stride)
+
+    def forward(self, x):
+        return F.relu(self.second(F.relu(self.first(x))) + self.shortcut(x))
+
+
+def resnet():
+    """A ResNet-8 of width 16 on 256 images of noise, a few steps into training."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
+        Block(16, 16, 1), Block(16, 32, 2), Block(32, 64, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10),
+    )  # fmt: skip
+    x, y = torch.randn(256, 3, 32, 32), torch.randint(0, 10, (256,))
+    train(net, x, y, steps=5, lr=1e-3)
+    return fl.NetworkLoss(net, x, y)
+
+
+def train(net, x, y, steps, lr):
+    optimiser = torch.optim.Adam(net.parameters(), lr)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        F.cross_entropy(net(x), y).backward()
+        optimiser.step()
+
+
+def panels_of(path):
+    """Run a notebook's twin and collect its panels."""
+    cells = {"__name__": "__main__", "display": lambda *_, **__: None}
+    source = "\n".join(line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("# %"))
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(compile(source, path.name, "exec"), cells)
+    return {name: value for name, value in cells.items() if isinstance(value, fl.panels.Panel)}
+
+
+def positions(panel, most=12):
+    """Up to 12 new positions of every control, one control at a time."""
+    for control in panel.controls.values():
+        if hasattr(control, "options"):
+            values = [value[1] if isinstance(value, tuple) else value for value in control.options]
+        elif hasattr(control, "min"):
+            values = np.linspace(control.min, control.max, most).tolist()
+        else:
+            values = [not control.value]
+        yield from ((control, value) for value in values[:: max(1, len(values) // most)] if value != control.value)
+
+
+def move(panel, control, value):
+    panel._frames.clear()
+    begin = time.perf_counter()
+    control.value = value
+    return time.perf_counter() - begin
+
+
+def median(call, repeats):
+    call()
+    return statistics.median(timed(call)[0] for _ in range(repeats))
+
+
+def paired(first, second, repeats):
+    """Medians of two calls that take turns, so that a drift of the machine hits both."""
+    first(), second()
+    times = [(timed(first)[0], timed(second)[0]) for _ in range(repeats)]
+    return tuple(statistics.median(column) for column in zip(*times, strict=True))
+
+
+def timed(call):
+    begin = time.perf_counter()
+    result = call()
+    return time.perf_counter() - begin, result
+
+
+def rms(errors):
+    return statistics.fmean(e**2 for e in errors) ** 0.5
+
+
+def row(what, measured, target, detail=""):
+    print(f"  {what:<38} {measured:>12,.4g}   aim {target:<12} {detail}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""The hard rules for a notebook. A rule takes a Lesson and yields a sentence for each thing that breaks it."""
+
+import hashlib
+import re
+from itertools import zip_longest
+
+from lessons import CLAIM, WIDGET, Lesson, hidden_solutions, launch_source, setup_source, tags
+
+HEADINGS = ("Predict", "Build it", "Play", "Break it", "Exercises", "Take away")
+LONGEST_CELL, LONGEST_SETUP = 25, 40  # lines
+SHORTEST_ALT = 8  # words
+LARGEST_FILE = 500_000  # bytes
+FEWEST_SLIDES = 5
+ADDRESS = r"\bat 0x[0-9a-f]{6,}"  # <object at 0x7f8a12345678>
+STYLED_TABLE = r"\bT_[0-9a-f]{5}(?![0-9a-z])"  # the random name of a table styled by pandas
+
+
+def problems(lesson: Lesson) -> list[str]:
+    """Everything that is wrong with a notebook; empty if nothing is."""
+    return [f"{lesson.stem}: {problem} [{name}]" for name, rule in RULES.items() for problem in rule(lesson)]
+
+
+def fingerprint(nb) -> str:
+    """A hash of all code. `make notebooks` stores it beside the outputs, so that old outputs of new code are found."""
+    code = "\0".join(cell.source for cell in nb.cells if cell.cell_type == "code")
+    return hashlib.sha256(code.encode()).hexdigest()[:16]
+
+
+def pair_in_step(lesson):
+    twin_cells = lesson.twin.cells if lesson.twin else []
+    for number, (ours, theirs) in enumerate(zip_longest(lesson.nb.cells, twin_cells)):
+        if _essence(ours) != _essence(theirs):
+            yield f"cell {number} differs from its twin notebooks/py/{lesson.stem}.py: make notebooks"
+            return  # after an added cell all later ones differ too
+
+
+def title(lesson):
+    first = lesson.nb.cells[0].source.splitlines()[0] if lesson.nb.cells else ""
+    if not re.fullmatch(rf"# {lesson.stem[:2]} · \S.*", first):
+        yield f"the first line is {first!r}: expected '# {lesson.stem[:2]} · Title'"
+
+
+def launch_cell(lesson):
+    if _tagged(lesson, "launch") != [launch_source(lesson.stem, lesson.address)]:
+        yield "the cell tagged 'launch' is not the generated one: make notebooks"
+
+
+def setup_cell(lesson):
+    if _tagged(lesson, "setup") != [setup_source(lesson.address)]:
+        yield "the cell tagged 'setup' is not the generated one: make notebooks"
+
+
+def headings(lesson):
+    found = [heading for heading, _, _ in _sections(lesson)]
+    for wanted in HEADINGS if lesson.number else ():
+        if not any(heading.startswith(wanted) for heading in found):
+            yield f"no heading begins with {wanted!r}"
+
+
+def clean_run(lesson):
+    counts = [cell.execution_count for cell in lesson.cells("code") if cell.source.strip()]
+    if counts != list(range(1, len(counts) + 1)):
+        yield f"the cells were not run once from top to bottom: their numbers are {counts}"
+    if lesson.nb.metadata.get("flatlab", {}).get("code") != fingerprint(lesson.nb):
+        yield "the outputs belong to other code: make notebooks"
+
+
+def no_errors(lesson):
+    for cell in lesson.cells("code"):
+        if "raises-exception" not in tags(cell) and any(output.output_type == "error" for output in cell.outputs):
+            yield f"a cell ended in an error: {_start(cell)}"
+
+
+def stable_outputs(lesson):
+    for output in lesson.outputs():
+        data = output.get("data", {})
+        text = output.get("text", "") + data.get("text/plain", "") + data.get("text/html", "")
+        if output.get("name") == "stderr" or re.search(f"{ADDRESS}|{STYLED_TABLE}", text):
+            yield f"an output changes from run to run: {text[:60]!r}"
+
+
+def no_widget_state(lesson):
+    if "widgets" in lesson.nb.metadata:
+        yield "widget state is stored (metadata.widgets), which GitHub cannot render: make notebooks"
+    if any(WIDGET in output.get("data", {}) for output in lesson.outputs()):
+        yield "a widget view is stored, which says 'Error displaying widget' when reopened: make notebooks"
+
+
+def no_semicolon(lesson):
+    for cell in lesson.cells("code"):
+        if cell.source.rstrip().endswith(";"):
+            yield f"a cell ends in ';': {_start(cell)}"
+
+
+def short_cells(lesson):
+    for cell in lesson.cells("code"):
+        limit = LONGEST_SETUP if {"setup", "self-check"} & set(tags(cell)) else LONGEST_CELL
+        lines = len(cell.source.splitlines())
+        if lines > limit:
+            yield f"a code cell has {lines} lines, at most {limit} are allowed: {_start(cell)}"
+
+
+def enough_prose(lesson):
+    prose, code = len(lesson.cells("markdown")), len(lesson.cells("code"))
+    if prose < code:
+        yield f"{prose} prose cells for {code} code cells: at least one each"
+
+
+def alt_text(lesson):
+    for cell in lesson.cells("code"):
+        for output in filter(_is_figure, cell.outputs):
+            alt = output.metadata.get("image/png", {}).get("alt", "")
+            if len(alt.split()) < SHORTEST_ALT:
+                yield f"alt text {alt!r} has fewer than {SHORTEST_ALT} words: {_start(cell)}"
+
+
+def what_you_see(lesson):
+    for heading, prose, figures in _sections(lesson):
+        if figures and "What you see" not in prose:
+            yield f"a figure without a 'What you see' sentence in the section {heading!r}"
+
+
+def claims(lesson):
+    if lesson.number and not any(CLAIM in output.get("data", {}) for output in lesson.outputs()):
+        yield "no claim among the outputs"
+
+
+def exercises(lesson):
+    count = len(hidden_solutions(lesson.nb))
+    if lesson.number and not 2 <= count <= 4:
+        yield f"{count} exercises with a hidden solution (```python in <details>): expected 2 to 4"
+
+
+def slides(lesson):
+    shown = [cell for cell in lesson.nb.cells if cell.metadata.get("slideshow", {}).get("slide_type", "skip") != "skip"]
+    if len(shown) < FEWEST_SLIDES:
+        yield f"{len(shown)} cells are marked as slides: at least {FEWEST_SLIDES} expected"
+
+
+def file_size(lesson):
+    if lesson.size >= LARGEST_FILE:
+        yield f"the file has {lesson.size:,} bytes: it must stay below {LARGEST_FILE:,}"
+
+
+RULES = {
+    rule.__name__: rule
+    for rule in (pair_in_step, title, launch_cell, setup_cell, headings, clean_run, no_errors, stable_outputs)
+    + (no_widget_state, no_semicolon, short_cells, enough_prose, alt_text, what_you_see, claims, exercises, slides)
+    + (file_size,)
+}
+
+
+def _essence(cell):
+    """What a twin holds of a cell; None for a cell that is not there."""
+    if cell is None:
+        return None
+    kept = {key: cell.metadata[key] for key in ("tags", "slideshow", "jupyter") if cell.metadata.get(key)}
+    return cell.cell_type, cell.source.strip(), kept
+
+
+def _tagged(lesson, tag):
+    return [cell.source for cell in lesson.nb.cells if tag in tags(cell)]
+
+
+def _sections(lesson):
+    """[heading, prose, number of figures] from one heading to the next; a comment in a code fence is no heading."""
+    sections = [["before the first heading", "", 0]]
+    for cell in lesson.nb.cells:
+        if cell.cell_type == "code":
+            sections[-1][2] += sum(map(_is_figure, cell.outputs))
+        elif cell.cell_type == "markdown":
+            for line in re.sub(r"```.*?```", "", cell.source, flags=re.DOTALL).splitlines():
+                heading = re.fullmatch(r"#{1,6} +(.+)", line)
+                if heading:
+                    sections.append([heading[1], "", 0])
+                else:
+                    sections[-1][1] += line + "\n"
+    return sections
+
+
+def _is_figure(output):
+    return "image/png" in output.get("data", {})
+
+
+def _start(cell):
+    return repr(cell.source.strip().split("\n")[0][:60])
