@@ -1,5 +1,7 @@
 """pyproject.toml, environment.yml and constraints.txt must tell the same story."""
 
+import ast
+import re
 import tomllib
 from pathlib import Path
 
@@ -49,3 +51,10 @@ def test_every_direct_dependency_is_pinned_within_its_bounds(name):
     (pin,) = PINS[name]
     assert pin.operator == "==" and "+" not in pin.version
     assert ALL[name].contains(pin.version)
+
+
+def test_notebook_00_checks_the_bounds_of_pyproject():
+    cells = (ROOT / "notebooks" / "py" / "00_start_here.py").read_text(encoding="utf-8")
+    needed = bounds(ast.literal_eval(re.search(r"^NEEDED = (\[.*\])$", cells, re.MULTILINE)[1]))
+    assert needed.pop("python") == SpecifierSet(PROJECT["requires-python"])
+    assert needed == {name: ALL[name] for name in needed}

@@ -179,6 +179,13 @@ def test_deck_holds_the_marked_cells_only():
     assert "You will be able to" not in deck
 
 
+def test_deck_hides_the_code_of_a_self_check():
+    nb = good_lesson().nb
+    nb.cells.append(new_code_cell("answer = 42", metadata={"jupyter": {"source_hidden": True}}))
+    nb.cells[-1].metadata["slideshow"] = {"slide_type": "slide"}
+    assert "42" not in notebooks.deck(nb, "01_example")
+
+
 def test_address_makes_the_links_and_the_colab_setup():
     launch = lessons.launch_source("01_example", ADDRESS)
     assert "mybinder.org/v2/gh/a/b/HEAD?urlpath=lab/tree/notebooks/01_example.ipynb" in launch

@@ -68,6 +68,8 @@ def deck(nb, name: str, reveal: str | None = None) -> str:
     for cell in nb.cells:
         # nbconvert would add an unmarked cell to the slide before it.
         cell.metadata.setdefault("slideshow", {}).setdefault("slide_type", "skip")
+        if cell.metadata.get("jupyter", {}).get("source_hidden"):
+            cell.metadata["transient"] = {"remove_source": True}  # a self-check would show its answer
     exporter = SlidesExporter(exclude_input_prompt=True, exclude_output_prompt=True)
     if reveal:
         exporter.reveal_url_prefix = reveal
