@@ -51,7 +51,7 @@ SCALE = fl.scale()  # "laptop"; "paper" runs the full protocol: fl.scale("paper"
 from copy import deepcopy
 
 from torch.nn.functional import cross_entropy
-from torch.nn.utils import parameters_to_vector
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from tqdm.auto import tqdm
 
 digits = fl.data.digits()
@@ -60,7 +60,7 @@ x, y = (digits.x - mean).double(), digits.y
 x_test, y_test = (digits.x_test - mean).double(), digits.y_test
 
 # %% [markdown]
-# The network has one hidden layer of 16 ReLU neurons with biases. It is trained by Adam on all images at once, and `path` keeps its weights after every step.
+# The network has one hidden layer of 16 ReLU neurons with biases. It is trained by Adam on all images at once, and `path` keeps its weights before every step. Centred pixels and 200 steps are *choices*, made in pilot runs so that every training image comes out right and no neuron dies; *Break it* shows what changes with half the steps.
 
 
 # %%
@@ -343,7 +343,7 @@ fl.plots.show(fig, alt)
 # %% [markdown]
 # **What you see.** Left: the weight has its peak where the network is undecided and vanishes on *both* sides; a prediction that is confident and wrong has a large loss, a large slope and little Gauss-Newton curvature. Right: `λ_max` first *rises* while the loss falls: the weight hardly moves yet, and the Jacobian grows. It peaks at an intermediate loss, then falls with the weight. The residual starts nearly as large as `H` itself and then fades away, well ahead of the rest.
 #
-# So "trained less far" does not simply mean "sharper": it depends on the side of the peak. Two claims with bounds that we set before the run: at the end Gauss-Newton explains `λ_max` to 5 %; and `λ_max` at its peak is more than twice what it is at the start and at the end.
+# So "trained less far" does not simply mean "sharper": it depends on the side of the peak. Two claims. (Here and below, the bounds are round numbers that we fixed *after* pilot runs of this recipe. So the claims of this notebook guard what was seen; they are no test of a forecast.) At the end Gauss-Newton explains `λ_max` to 5 %; and `λ_max` at its peak is more than twice what it is at the start and at the end.
 
 # %% slideshow={"slide_type": "fragment"}
 with fl.threads(1):
@@ -485,7 +485,7 @@ print(takeover.settle(cross), f"The antithetic pairs reach the slope at ρ = {se
 # %% [markdown]
 # **What you see.** Well left of ρ\* the plain measure is a horizontal line: it does not depend on ρ, because it *is* the slope. At the paper's radius it would hardly notice if the curvature doubled. Pairs remove the slope. They lie above the curvature line, and so reach the slope before ρ\*; why, we see in a moment.
 #
-# Claims, bounds set before the run: at ρ = 0.005 the measure equals `sqrt(2/π)‖∇L‖/√P` within 10 %; and ρ\* lies above 0.005.
+# Two claims: at ρ = 0.005 the measure equals `sqrt(2/π)‖∇L‖/√P` within 10 %; and ρ\* lies above 0.005.
 
 # %% slideshow={"slide_type": "fragment"}
 with fl.threads(1):
@@ -823,7 +823,7 @@ measures = {
 }
 
 # %% [markdown]
-# The rule, set before the run: a measure *survives* a change if in all three seeds it moves by at most 1 %, plus three standard errors where it is a sampled number.
+# The rule: a measure *survives* a change if in all three seeds it moves by at most 1 %, plus three standard errors where it is a sampled number.
 
 
 # %%
@@ -868,7 +868,7 @@ pd.DataFrame({n: map(verdict, kept[n], factors[n].T) for n in changes}, index=ro
 # %% [markdown]
 # **What you see.** Read it by columns. *Layer*: the four measures that count steps in weight space fail, the four that are built relative to the weights pass. *Neurons*: raw κ now fails as well, and its normalisation is there to mend that. *Rotation*: what was mended on one side breaks on the other, since per-feature and per-weight scales have a favourite basis; the four that failed before pass. *Logits*: all fail, and the train loss with them. Only the test error, which is no sharpness, passes every column.
 #
-# Two claims about the first column (bounds set before): four measures move by less than 10⁻⁶, and the other four by more than a factor of 1.5.
+# Two claims about the first column: four measures move by less than 10⁻⁶, and the other four by more than a factor of 1.5.
 
 # %% slideshow={"slide_type": "fragment"}
 def columns(change, names):
@@ -897,7 +897,7 @@ fl.claims.declare(
 )  # fmt: skip
 
 # %% [markdown]
-# The third is about the whole table: take for each measure the change that moves it most. Even the steadiest of the eight moves by more than a factor of 1.5.
+# The third is about the whole table: take for each measure the change that moves it most. Even the steadiest of the eight moves by more than a factor of 1.5. (Factors are compared by their logarithms. As plain numbers they differ so much between seeds that the interval of three would include anything: in a pilot run that version came out as inconclusive.)
 
 # %% slideshow={"slide_type": "fragment"}
 moved = np.max([np.maximum(f, 1 / f)[:, 2:] for f in factors.values()], axis=0)
@@ -956,14 +956,15 @@ print(powers.settle(np.log10(train_side[:, -1, 1] / train_side[:, 2, 1]).mean())
 # **What you see.** On the training images, `λ_max` follows the loss down over many powers of ten, at the same decisions: by choosing `c` you may have the curvature you like. On the test images (mind the other scale) the same networks go the *other* way beyond `c = 1`. An image near the boundary keeps its weight `p(1 − p)` while its Jacobian by the first layer grows with `c`, and an image that is confidently wrong keeps its error in the residual.
 
 # %% [markdown]
-# Bounds set before: on the training images `λ_max` falls by more than a factor of 10 from `c = 0.5` to 8; on the test images it rises from `c = 1` to 8.
+# Two claims: on the training images `λ_max` falls by more than a factor of 10 from `c = 0.5` to 8; on the test images it rises from `c = 1` to 8.
 
 # %% slideshow={"slide_type": "fragment"}
 quotient = train_side[:, 1, 1] / train_side[:, -1, 1]
 fl.claims.declare(
     "04.8",
     "logits × c: from c = 0.5 to 8, λ_max falls by more than 10 times, and no decision changes",
-    np.log10(quotient), "holds", above=1,
+    np.log10(quotient), "holds with a caveat", above=1,
+    caveat="only where every training image is right by a margin: see the half-trained networks below",
     detail="In powers of ten, five seeds, all training images right throughout; "
     f"mean λ_max from {train_side[:, 1, 1].mean():.2g} to {train_side[:, -1, 1].mean():.1g}, "
     f"mean train loss from {train_side[:, 1, 0].mean():.2g} to {train_side[:, -1, 0].mean():.1g}",
@@ -983,13 +984,31 @@ fl.claims.declare(
 )  # fmt: skip
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
+# ### The same networks after half the training
+#
+# Claim 04.8 leans on our choice of 200 steps. Go back to step 100 of the same five runs, where hardly an image is wrong, and turn the same knob.
+
+# %% slideshow={"slide_type": "fragment"}
+halfway = [deepcopy(n) for n in nets]
+for n, path in zip(halfway, paths, strict=True):
+    vector_to_parameters(path[100], n.parameters())
+with fl.threads(1):
+    half = np.array([[level_and_top(n, c, x, y) for c in scales] for n in halfway])
+for seed in range(5):
+    wrong = round(len(x) * (1 - half[seed, 0, 2]))
+    print(f"seed {seed}, wrong {wrong}: λ_max at c = 0.25 … 8:", *[f"{v:.2g}" for v in half[seed, :, 1]])
+
+# %% [markdown]
+# Now `λ_max` falls a little and then stalls or *rises again*, in networks that agree with the finished ones on all but a handful of images. Whether confidence erases curvature is decided by the least certain image, not by the average one.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
 # ### One wrong label in a thousand
 #
 # How much of this hangs on every single image being right? Give *one* training image a wrong label and keep the networks as they are. For that image the network is confidently wrong: its Gauss-Newton weight vanishes as `c` grows, but its error `p − onehot` becomes a fixed vector of length √2. In the residual it meets `∂²z/∂W₁∂W₂`, which contains no weights, only the image and which neurons are on. So there must be a floor that no logit scale can lower:
 #
 # $$\lambda_{\text{floor}} = \frac{\sqrt2\,\sqrt{1+\|x_1\|^2}}{N},$$
 #
-# with `x₁` the image (the 1 under the root is its bias), provided that at least one neuron is active on it. Bound set before: at `c = 8`, `λ_max` is this floor within 1 %.
+# with `x₁` the image (the 1 under the root is its bias), provided that at least one neuron is active on it. At `c = 8`, `λ_max` is this floor within 1 %.
 
 # %% slideshow={"slide_type": "fragment"}
 one_wrong = y.clone()
@@ -1194,6 +1213,7 @@ gauss_newton_weight.check(weight)
 # ### What this does not show
 #
 # - Nothing here says which measure goes with *generalisation*. That needs many networks (08, 10, 13). That a measure can be moved by hand does not prove that training moves it in this way.
+# - The recipe was chosen in pilot runs (raw and centred pixels, 60 to 300 steps, 16 and 32 neurons), and so were the bounds. With raw pixels neurons die, and with fewer steps claim 04.8 fails for some seeds.
 # - One architecture (one hidden layer, ReLU, no batch norm), one data set, one optimiser. Shortcuts and normalisation layers bring invariances of their own (09).
 # - Normalised κ divides by the standard deviation of each feature. A dead neuron has none, and a convention must fill the gap; our networks have no dead neuron, so the table does not test that convention.
 # - The rescalings are exact for ReLU only. With `tanh`, layer rescaling is another function.
