@@ -181,9 +181,9 @@ def test_deck_holds_the_marked_cells_only():
 
 def test_deck_hides_the_code_of_a_self_check():
     nb = good_lesson().nb
-    nb.cells.append(new_code_cell("answer = 42", metadata={"jupyter": {"source_hidden": True}}))
+    nb.cells.append(new_code_cell("the_hidden_answer = 1", metadata={"jupyter": {"source_hidden": True}}))
     nb.cells[-1].metadata["slideshow"] = {"slide_type": "slide"}
-    assert "42" not in notebooks.deck(nb, "01_example")
+    assert "the_hidden_answer" not in notebooks.deck(nb, "01_example")
 
 
 def test_address_makes_the_links_and_the_colab_setup():

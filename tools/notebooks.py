@@ -69,7 +69,7 @@ def deck(nb, name: str, reveal: str | None = None) -> str:
         # nbconvert would add an unmarked cell to the slide before it.
         cell.metadata.setdefault("slideshow", {}).setdefault("slide_type", "skip")
         if cell.metadata.get("jupyter", {}).get("source_hidden"):
-            cell["transient"] = {"remove_source": True}  # a self-check would show its answer
+            cell.metadata["transient"] = {"remove_source": True}  # a self-check would show its answer
     exporter = SlidesExporter(exclude_input_prompt=True, exclude_output_prompt=True)
     if reveal:
         exporter.reveal_url_prefix = reveal
