@@ -21,23 +21,31 @@ class SAM(torch.optim.Optimizer):
     step. Weights are restored from a copy, also after an exception in the closure. Schedulers, `state_dict` and bf16
     autocast need nothing special.
 
-    fp16 with a GradScaler `s`, in two steps (a closure is refused by the scaler): `s.scale(loss).backward()`,
-    `s.unscale_(opt)`, `opt.ascend()`, `opt.zero_grad()`, second loss: `(loss * s.get_scale()).backward()`, divide every
-    `p.grad` by `s.get_scale()`, `s.step(opt)`, `opt.restore()` (undoes the ascent where the scaler skipped the step),
-    `s.update()`.
+    fp16 with a GradScaler `s`, in two steps (the scaler refuses a closure): `s.scale(loss).backward()`,
+    `s.unscale_(opt)`, `opt.ascend()`, `s.update()`, `opt.zero_grad()`; the second loss: `s.scale(loss).backward()`,
+    `s.step(opt)`, `opt.restore()` (where the scaler skipped the step, the weights are back at θ), `s.update()`.
 
     Errors: ValueError for a negative radius; RuntimeError for `step()` without a closure and without `ascend()`.
     Source: Foret et al. 2021; Kwon et al. 2021 (adaptive).
     """
 
     def __init__(self, params, base: type[torch.optim.Optimizer], rho: float = 0.05, adaptive=False, **options):
-        if not rho >= 0:
-            raise ValueError(f"rho is {rho}: a radius must not be negative")
         super().__init__(params, {"rho": rho, "adaptive": adaptive})
         self.base = base(self.param_groups, **options)
         self.param_groups = self.base.param_groups
         self._old: dict[torch.Tensor, torch.Tensor] = {}
         self._kept = ExitStack()
+
+    def add_param_group(self, param_group: dict) -> None:
+        """Add a group, with a `rho` and `adaptive` of its own if it holds them."""
+        for name in ("rho", "adaptive"):
+            param_group.setdefault(name, self.defaults[name])
+        if not param_group["rho"] >= 0:
+            raise ValueError(f"rho is {param_group['rho']}: a radius must not be negative")
+        if hasattr(self, "base"):
+            self.base.add_param_group(param_group)
+        else:
+            super().add_param_group(param_group)
 
     @torch.no_grad()
     def step(self, closure: Callable | None = None):
@@ -69,7 +77,7 @@ class SAM(torch.optim.Optimizer):
         self._kept.enter_context(_statistics_kept())
         for (p, group), g in zip(moved, scaled, strict=True):
             self._old[p] = p.clone()
-            if norm > 0:
+            if norm != 0:  # a NaN goes on, so that a scaler sees it in the second pass
                 p.add_(g * p.abs() if group["adaptive"] else g, alpha=group["rho"] / norm.item())
 
     @torch.no_grad()

@@ -77,7 +77,7 @@ def corrupt(images: Tensor, kind: str, severity: int, seed: int = 0) -> Tensor:
     """
     if kind not in CORRUPTIONS:
         raise ValueError(f"kind is {kind!r}: choose one of {', '.join(CORRUPTIONS)}")
-    if severity not in range(1, 6):
+    if not isinstance(severity, int) or severity not in range(1, 6):
         raise ValueError(f"severity is {severity}: choose 1 to 5")
     if images.ndim != 4:
         raise ValueError(f"images has shape {tuple(images.shape)}: it needs (N, channels, height, width)")
@@ -119,7 +119,7 @@ def _brightness(x, shift, _):
 
 def _pixelate(x, share, _):
     small = F.interpolate(x, size=[max(1, round(share * n)) for n in x.shape[-2:]], mode="area")
-    return F.interpolate(small, size=x.shape[-2:], mode="nearest")
+    return F.interpolate(small, size=x.shape[-2:], mode="area")
 
 
 CORRUPTIONS = {
@@ -128,7 +128,7 @@ CORRUPTIONS = {
     "blur": (_blur, (0.4, 0.6, 0.8, 1.0, 1.3)),
     "contrast": (_contrast, (0.75, 0.5, 0.4, 0.3, 0.15)),
     "brightness": (_brightness, (0.1, 0.2, 0.3, 0.4, 0.5)),
-    "pixelate": (_pixelate, (0.85, 0.75, 0.6, 0.5, 0.35)),
+    "pixelate": (_pixelate, (0.85, 0.7, 0.55, 0.4, 0.25)),
 }
 
 

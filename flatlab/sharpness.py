@@ -154,8 +154,8 @@ def relative_flatness(
     features). `head` names the layer, by default the last `nn.Linear`. Scale: mean over samples (the released code
     sums over batches). Biases do not enter, and labels do not matter.
     Raw κ is unchanged by layer rescaling, rotations of φ and class shifts of W; not by unequal neuron scales.
-    Normalised κ: also by neuron scales, but not by rotations. Neither by a shift φ→φ+a, b→b−Wa; both change with the
-    scale of the logits and vanish with confidence.
+    Normalised κ: also by neuron scales (unless features are dead: their weights keep their scale), but not by
+    rotations. Neither by a shift φ→φ+a, b→b−Wa; both change with the scale of the logits and vanish with confidence.
     Errors: ValueError if the head is not found or is not the last operation. Source: Petzka et al. 2021.
     """
     loss = _loss(model, inputs, targets)

@@ -88,9 +88,9 @@ def fit(
 ) -> Trained:
     """Train `model` in place by `recipe`; the same seed gives the same run on the same machine and thread count.
 
-    seed fixes the order of the batches and the augmentation (not the initial weights: those are the model's).
+    seed fixes the batches, the augmentation and dropout (not the initial weights: those are the model's).
     keep_at: train losses (eval mode, un-augmented, un-penalised) at which weights are kept: after each epoch, the first
-        below the level; `.twins[level]` says how far off it is. Levels that are never reached come back as not found.
+        below the level, else the last; `.twins[level]` says how far off it is, and is not found beyond 10 %.
     History rows: epoch, lr, train loss and accuracy (eval mode, clean), test accuracy.
 
     Ctrl-C returns what was reached, with `finished=False`. Errors: ValueError for a batch larger than the data, an
@@ -99,19 +99,22 @@ def fit(
     from tqdm.auto import trange
 
     _check(data, recipe)
+    keep_at = tuple(keep_at)
     optimiser, generator = _optimiser(model, recipe), torch.Generator().manual_seed(seed)
     run, loss = Trained(model, recipe), NetworkLoss(model, data.x, data.y)
     steps = math.ceil(len(data.x) / recipe.batch) * recipe.epochs
     rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: SCHEDULES[recipe.schedule](step / steps))
-    try:
-        for epoch in trange(recipe.epochs, disable=not progress, delay=3, leave=False):
-            _epoch(model, data, recipe, optimiser, rate, generator)
-            run.history.append(_row(epoch, rate, loss, data))
-            _keep(run, loss, keep_at)
-    except KeyboardInterrupt:
-        run.finished = False
-    for level in keep_at:
-        run.twins.setdefault(level, _twin("early stopped", loss, loss.theta, level, recipe.epochs, 0.0))
+    with torch.random.fork_rng(devices=[]):  # dropout draws from the global state: seeded here, put back afterwards
+        torch.manual_seed(seed)
+        try:
+            for epoch in trange(recipe.epochs, disable=not progress, delay=3, leave=False):
+                _epoch(model, data, recipe, optimiser, rate, generator)
+                run.history.append(_row(epoch, rate, loss, data))
+                _keep(run, loss, [level for level in keep_at if run.history[-1]["train loss"] <= level])
+        except KeyboardInterrupt:
+            run.finished = False
+    if run.history:
+        _keep(run, loss, keep_at)
     model.eval()
     return run
 
@@ -147,10 +150,11 @@ def _row(epoch, rate, loss, data):
 
 
 def _keep(run, loss, levels):
+    now = run.history[-1]
     for level in levels:
-        if level not in run.twins and run.history[-1]["train loss"] <= level:
-            share = run.history[-1]["lr"] / run.recipe.lr
-            run.twins[level] = _twin("early stopped", loss, loss.theta, level, run.history[-1]["epoch"], share)
+        if level not in run.twins:
+            share = now["lr"] / run.recipe.lr
+            run.twins[level] = _twin("early stopped", loss, loss.theta, level, now["epoch"], share)
 
 
 def _optimiser(model, recipe):
@@ -163,6 +167,8 @@ def _optimiser(model, recipe):
 def _check(data, recipe):
     if not 1 <= recipe.batch <= len(data.x):
         raise ValueError(f"batch is {recipe.batch}: choose 1 to {len(data.x)}, the number of training samples")
+    if recipe.epochs < 1:
+        raise ValueError(f"epochs is {recipe.epochs}: choose at least 1")
     if recipe.schedule not in SCHEDULES:
         raise ValueError(f"schedule is {recipe.schedule!r}: choose one of {', '.join(SCHEDULES)}")
     if recipe.precision not in ("float32", "bf16"):

@@ -59,12 +59,14 @@ def own_schedule(objective: Objective, train: Callable[[int], Tensor], target: f
             tried[steps] = train(steps)
         return objective(tried[steps]).item()
 
-    loss(longest)
+    if loss(longest) > target:
+        low = high  # even the longest run stays above: nothing to search for
     while high - low > 1 and abs(min((loss(s) for s in tried), key=lambda v: abs(v - target)) / target - 1) > 0.02:
         middle = round((low * high) ** 0.5) if high > 2 * low else (low + high) // 2
         if middle in (low, high):
             break
         low, high = (middle, high) if loss(middle) > target else (low, middle)
+    loss(low)
     best = min(tried, key=lambda s: abs(loss(s) - target))
     return _twin("own schedule", objective, tried[best], target, best, 0.0)
 
@@ -72,20 +74,21 @@ def own_schedule(objective: Objective, train: Callable[[int], Tensor], target: f
 def temperature(outputs: Tensor, targets: Tensor, target: float) -> Twin:
     """The baseline with its logits divided by T, so that its train loss is `target`: same decisions, no training.
 
-    outputs: the baseline's logits on the training set `(N, K)`. `.at` is T. Not found if no T in 0.01 … 100 does it,
-    as for a target above log K.
+    outputs: the baseline's logits on the training set `(N, K)`. `.at` is T, the softer of two. Not found if no T in
+    0.01 … 100 does it, as for a target above log K when every sample is right.
     """
-    from scipy.optimize import brentq
+    from scipy.optimize import brentq, minimize_scalar
 
     def gap(log_t):
         return negative_log_likelihood(outputs.double() / 10**log_t, targets).item() - target
 
-    # Below the best temperature the loss need not be monotone; T ≥ 1 softens a confident baseline, which is the use.
-    for low, high in ((0, 2), (-2, 0)):
+    # The loss is convex in 1/T: it falls to its minimum over T and rises on both sides of it.
+    best = minimize_scalar(gap, bounds=(-2, 2), method="bounded", options={"xatol": 1e-9}).x
+    for low, high in ((best, 2), (-2, best)):
         if gap(low) * gap(high) <= 0:
             t = 10 ** brentq(gap, low, high)
             return Twin("temperature", target, tempered_loss(outputs, targets, t), True, t)
-    t = min((0.01, 1.0, 100.0), key=lambda t: abs(tempered_loss(outputs, targets, t) - target))
+    t = min((0.01, 10**best, 100.0), key=lambda t: abs(tempered_loss(outputs, targets, t) - target))
     return Twin("temperature", target, tempered_loss(outputs, targets, t), False, t)
 
 

@@ -26,7 +26,7 @@ NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks" / "py"
 
 def main():
     torch.manual_seed(0)
-    for bench in (relative_flatness, hessian_vector_product, top_eigenvalue, trace, panels, imports):
+    for bench in (relative_flatness, hessian_vector_product, top_eigenvalue, trace, ensembles, growth, panels, imports):
         print(f"\n{bench.__doc__.splitlines()[0]}")
         bench()
 
@@ -93,6 +93,28 @@ def trace():
         row("stop rule", rms([value / exact - 1 for value, _ in runs]), "about 0.28", f"median {used:.0f} products")
 
 
+def ensembles():
+    """100 MLPs 2-100-100-2, batch 5, 300 steps with momentum: one batched program against one by one"""
+    x, y, train_all = *circles(), ensemble_of(100)
+    for threads in (1, 2):
+        with fl.threads(threads):
+            train_all(x, y)
+            ours = statistics.median(timed(lambda: train_all(x, y))[0] for _ in range(5))
+            theirs = 10 * timed(lambda: [one_by_one(x, y, seed) for seed in range(10)])[0]  # 10 of them, times 10
+        aim = "≥ 9" if threads == 1 else "≥ 15"
+        row(f"one by one / batched, {threads} thread(s)", theirs / ours, aim, f"{theirs:.2f} s / {ours:.2f} s")
+
+
+def growth():
+    """The same program against the number of members: seconds per member, and the memory of weights and momentum"""
+    x, y = circles()
+    with fl.threads(1):
+        for members in (10, 100, 400):
+            seconds = timed(lambda m=members: ensemble_of(m)(x, y))[0]
+            size = 2 * 4 * members * sum(p.numel() for p in fl.models.mlp(2, 100, 100, 2).parameters()) / 1e6
+            row(f"{members} members", seconds / members, "-", f"{seconds:.2f} s, {size:.0f} MB")
+
+
 def panels():
     """Slider callback of the panels in Part I: a key press to the finished picture, first visits only"""
     for path in sorted(NOTEBOOKS.glob("0[0-3]_*.py")):
@@ -136,6 +158,29 @@ def stop_rule(product, size, seed, most=100, tolerance=0.01):
         if abs(statistics.fmean(values) - before) / (abs(before) + 1e-6) < tolerance:
             break
     return statistics.fmean(values), len(values)
+
+
+def circles():
+    from sklearn.datasets import make_circles
+
+    points, labels = make_circles(50, factor=0.5, random_state=0)
+    return torch.tensor(points, dtype=torch.float32), torch.tensor(labels)
+
+
+def ensemble_of(members):
+    options = {"batch": 5, "lr": 0.01, "momentum": 0.9, "progress": False}
+    build = lambda seed: fl.models.mlp(2, 100, 100, 2, seed=seed)  # noqa: E731
+    return lambda x, y: fl.ensemble.train(build, x, y, range(members), 300, **options)
+
+
+def one_by_one(x, y, seed):
+    net = fl.models.mlp(2, 100, 100, 2, seed=seed)
+    optimiser = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9)
+    for _ in range(30):
+        for chosen in torch.randperm(50).split(5):
+            optimiser.zero_grad()
+            F.cross_entropy(net(x[chosen]), y[chosen]).backward()
+            optimiser.step()
 
 
 def digits_mlp(width=128):

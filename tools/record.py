@@ -197,6 +197,7 @@ def _about(name, note, seconds, done, cells):
         },
         "threads": torch.get_num_threads(),
         "processor": f"{platform.machine()}, {os.cpu_count()} cores",
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "date": date.today().isoformat(),
         "wall seconds": round(seconds, 1),
     }  # fmt: skip

@@ -996,7 +996,8 @@ with fl.threads(1):
     half = np.array([[level_and_top(n, c, x, y) for c in scales] for n in halfway])
 for seed in range(5):
     wrong = round(len(x) * (1 - half[seed, 0, 2]))
-    print(f"seed {seed}, wrong {wrong}: λ_max at c = 0.25 … 8:", *[f"{v:.2g}" for v in half[seed, :, 1]])
+    tops = ", ".join(f"{v:.2g}" for v in half[seed, :, 1])
+    print(f"seed {seed}, wrong {wrong}, train loss {half[seed, 2, 0]:.3f}; λ_max at c = 0.25 … 8: {tops}")
 
 # %% [markdown]
 # From `c = 0.5` to 8 `λ_max` now loses less than two powers of ten instead of about seven, and in some seeds it *rises again* at the end. Seed 1 has no wrong image at all, only some that are right by very little. Whether confidence erases curvature is decided by the least certain image, not by the average one.
