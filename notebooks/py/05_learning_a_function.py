@@ -28,7 +28,7 @@
 # > - compare two functions fairly: at equal R², below the edge of stability;
 # > - state what "a complex function makes a sharp minimum" would have to mean to be testable, and test it.
 # >
-# > **Needs** 02 (learning rate and 2/λ_max), 04 (λ_max of a network, the gradient trap) · **Time** 55 minutes to read, about 50 s to run on 2 cores · **Source** A Function-Centric Perspective on Flat and Sharp Minima (arXiv:2510.12451), single-objective experiment (authors' code); the edge of stability is Cohen et al. 2021 (arXiv:2103.00065)
+# > **Needs** 02 (learning rate and 2/λ_max), 04 (λ_max of a network, the gradient trap) · **Time** 55 minutes to read, about a minute to run on 2 cores · **Source** A Function-Centric Perspective on Flat and Sharp Minima (arXiv:2510.12451), single-objective experiment (authors' code); the edge of stability is Cohen et al. 2021 (arXiv:2103.00065)
 
 # %% slideshow={"slide_type": "skip"} tags=["setup"]
 try:
@@ -49,6 +49,7 @@ SCALE = fl.scale()  # "laptop"; "paper" runs the full protocol: fl.scale("paper"
 
 # %%
 import pandas as pd
+from IPython.display import display
 from flatlab import ensemble
 from flatlab.functions import SEVEN, booth, himmelblau, rosenbrock, sphere
 from scipy.stats import kendalltau
@@ -316,7 +317,7 @@ except ValueError:
     print("nothing is recorded yet: run `python tools/record.py single_objective`")
 
 # %% [markdown]
-# The table shows the recorded means over seeds at the last epoch: R² on the training points, and `λ_max`. Then Kendall's τ between raw and standardised, for each seed of which all seven functions are there.
+# The table shows the recorded means over seeds at the last epoch: R² on the training points, and `λ_max`. Kendall's τ between raw and standardised stands above it, for each seed of which all seven functions are there. Read it as you read the short run: R² first, then compare the two columns of `λ_max`.
 
 # %% slideshow={"slide_type": "fragment"}
 if record is not None:
@@ -447,11 +448,11 @@ sweep_fit = fit_at[:, :36].reshape(-1, 9, 4)
 # %%
 def frame(fig):
     left, right = fig.subplots(1, 2, width_ratios=[1.15, 1], sharey=True)
-    left.set(xlim=(4.3, 5600), xlabel="step of training", ylabel="λ_max")
-    right.set(xlim=(0.0042, 0.122), xlabel="learning rate η")
+    left.set(xlim=(4.3, 7000), xlabel="step of training", ylabel="λ_max")
+    right.set(xlim=(0.0036, 0.122), xlabel="learning rate η")
     high, marks = [10, 20, 50, 100, 200, 400], [0.005, 0.01, 0.02, 0.05, 0.1]
     for ax, ticks in ((left, [10, 100, 1000, 4000]), (right, marks)):
-        ax.set(xscale="log", yscale="log", ylim=(6.5, 480), xticks=ticks, xticklabels=ticks)
+        ax.set(xscale="log", yscale="log", ylim=(6.5, 640), xticks=ticks, xticklabels=ticks)
         ax.set(yticks=high, yticklabels=high)
         ax.tick_params(labelsize=15), ax.minorticks_off()
         ax.xaxis.label.set_size(16), ax.yaxis.label.set_size(17)
@@ -475,8 +476,8 @@ def build(fig):
         lines += left.plot([], [], color=colour, ls=style, lw=3.5)
         ends += left.plot([], [], ls="none", ms=size, **look)
         rows += right.plot([], [], ls=style, lw=2.5, ms=size * 0.7, **look)
-    (edge,) = left.plot([4.3, 5600], [1, 1], color="black", ls="-", lw=3)
-    (here,) = right.plot([1, 1], [6, 500], color=fl.plots.GREY, ls=":", lw=3)
+    (edge,) = left.plot([4.3, 7000], [1, 1], color="black", ls="-", lw=3)
+    (here,) = right.plot([1, 1], [6, 700], color=fl.plots.GREY, ls=":", lw=3)
     word = left.text(5, 1, "", fontsize=17, weight="bold", va="bottom")
     cap.draw(left, axis="y")
     guess = left.get_legend_handles_labels()
@@ -498,7 +499,7 @@ def mover(lines, ends, rows, edge, here, word):
             ends[j].set_data([step], [sweep[k, i, j]])
             rows[j].set_data(etas, sweep[k, :, j])
         edge.set_ydata([2 / eta] * 2), here.set_xdata([eta] * 2)
-        word.set_position((5, 2.1 / eta)), word.set_text(f"2/η = {2 / eta:.4g}")
+        word.set_position((5, 2.1 / eta)), word.set_text(f"2/η = {2 / eta:.3g}")
         parts = zip(shown, sweep[k, i], sweep_fit[k, i])
         text = "; ".join(f"{f.name} {top:.1f} (R² {r2:.3f})" for f, top, r2 in parts)
         return f"edge {2 / eta:.1f}; λ_max: {text}"
@@ -669,8 +670,10 @@ with fl.threads(1):
 # %% slideshow={"slide_type": "subslide"}
 fig, ax = plt.subplots(figsize=(7.5, 3.8))
 for j, name in enumerate(names):
-    ax.plot(every, path[:, j], lw=2, color=plt.cm.cividis(j / 7), ls=["-", "--", "-.", ":"][j % 4], label=name)
+    style = ["-", "--", "-.", ":"][j % 4]
+    ax.plot(every, path[:, j], lw=2, color=plt.cm.cividis(j / 7), ls=style, label=name)
 ax.axhline(0.95, color="black", lw=1, ls="-")
+ax.text(2980, 0.89, "R² = 0.95", ha="right")
 ax.set(xlabel="step of training", ylabel="R²", ylim=(0, 1.02), xlim=(0, 3000))
 ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=10)
 fl.plots.show(fig, "R squared over steps for seven functions: six cross 0.95, rastrigin stays far below")
@@ -718,7 +721,7 @@ assert all(highest[names[j]] < 0.95 * 2 / eta for j in kept)
 # %%
 def build_energy(fig):
     ax, marks, heights = fig.subplots(), [0.2, 0.5, 1, 2, 5, 10, 30], [10, 30, 100, 300]
-    ax.set(xscale="log", yscale="log", xlim=(0.14, 50), ylim=(6, 900))
+    ax.set(xscale="log", yscale="log", xlim=(0.14, 50), ylim=(5.8, 900))
     ax.set(xticks=marks, xticklabels=marks, yticks=heights, yticklabels=heights)
     ax.set(xlabel="Dirichlet energy of the function", ylabel="λ_max at equal R²")
     ax.tick_params(labelsize=14), ax.minorticks_off()
@@ -726,11 +729,13 @@ def build_energy(fig):
     (row,) = ax.plot([], [], color=fl.plots.ORANGE, ls="--", marker="s", ms=11, label="sin kx + sin ky")
     (seven,) = ax.plot([], [], "o", ms=13, color=fl.plots.BLUE, label="the seven functions")
     (cloud,) = ax.plot([], [], ".", ms=5, color="black", label="single seeds")
-    words = [ax.text(1, 1, "", fontsize=14, va="center") for _ in kinds]
+    words = [ax.text(1, 1, "", fontsize=14, va="center") for _ in names]
+    for e, name in zip(energies[7:], waves):
+        ax.text(e, 6.4, name[5:].replace(" ", ""), color=fl.plots.ORANGE, fontsize=13, ha="center")
     ax.legend(loc="upper left", fontsize=14)
     for j in set(range(7)) - set(kept):
         ax.axvline(energies[j], color=fl.plots.GREY, ls=":")
-        ax.text(energies[j] * 0.92, 20, f"{kinds[j]}: not learned", fontsize=14, rotation=90, ha="right")
+        ax.text(energies[j] * 0.9, 8, f"{kinds[j]}: not learned", fontsize=14, ha="right")
     return energy_mover(row, seven, cloud, words)
 
 
@@ -745,11 +750,12 @@ def energy_mover(row, seven, cloud, words):
         mean = np.exp(np.log(values).mean(0))  # nan unless all five seeds are there
         seven.set_data(energies[:7], mean[:7]), row.set_data(energies[7:], mean[7:])
         cloud.set_data(np.tile(energies, 5), values.ravel())
-        for name, word, e, top in zip(kinds, words, energies, mean):
-            right = name in ("rosenbrock", "three-hump camel") or name in waves
+        for name, word, e, top in zip(names, words, energies, mean):
+            right = name in ("rosenbrock", "three-hump camel")
+            drop = {"rosenbrock": 0.75, "beale": 0.82}.get(name, 1.0)
             word.set_ha("left" if right else "right")
-            word.set_position((e * (1.15 if right else 0.87), top if np.isfinite(top) else 1))
-            word.set_text(name.replace("wave ", "") if np.isfinite(top) else "")
+            word.set_position((e * (1.15 if right else 0.87), drop * top if np.isfinite(top) else 1))
+            word.set_text(name if np.isfinite(top) else "")
         there = np.isfinite(mean[:7])
         tau = kendalltau(mean[:7][there], energies[:7][there]).statistic
         return f"compared at R² = {level:g}: τ = {tau:.2f} for {there.sum()} of the seven functions"
@@ -772,9 +778,9 @@ fl.panels.Panel(
 
 # %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
 taus = [kendalltau(seed[kept], energies[kept]).statistic for seed in equal[main]]
-mean = equal[main][:, kept].log().mean(0)
+mean = equal[main][:, kept].log().mean(0).numpy()
 whole = kendalltau(mean, energies[kept], alternative="greater")
-measured = [f"{names[kept[i]]} {mean[i].exp():.0f}" for i in mean.argsort().tolist()]
+measured = [f"{names[kept[i]]} {np.exp(mean[i]):.0f}" for i in mean.argsort()]
 print("predicted, flattest first:", ", ".join(name for name in predicted if names.index(name) in kept))
 print("measured,  flattest first:", ", ".join(measured))
 print(follows.settle(np.mean(taus)))
@@ -784,8 +790,9 @@ fl.claims.declare(
     "(Kendall's τ above 0.6)",
     taus, "holds with a caveat", above=0.6,
     caveat="six functions; rastrigin is not learned",
-    detail=f"Five seeds; for the means τ = {whole.statistic:.2f}, n = {len(kept)}, one-sided p = {whole.pvalue:.3f}; "
-    f"the sharpest of the six has {(mean.max() - mean.min()).exp():.1f} times the λ_max of the flattest",
+    detail=f"Five seeds; for the means τ = {whole.statistic:.2f}, n = {len(kept)}, one-sided "
+    f"p = {whole.pvalue:.3f}; the sharpest of the six has {np.exp(np.ptp(mean)):.1f} times "
+    "the λ_max of the flattest",
     about={"C1": "supports", "C6": "supports"},
 )  # fmt: skip
 
@@ -816,7 +823,8 @@ late = kendalltau(energies[kept], steps).statistic
 same_time = kendalltau(at_1000.log().mean(0), energies[kept]).statistic
 print("mean steps to R² = 0.95:", *[f"{names[j]} {s:.0f}," for j, s in zip(kept, steps)])
 print(f"τ of the energy with these steps {late:.2f}")
-print(f"τ of λ_max with the energy: at equal R² {whole.statistic:.2f}, at equal time (1,000 steps) {same_time:.2f}")
+print(f"τ of λ_max with the energy, at equal R²: {whole.statistic:.2f}")
+print(f"τ of λ_max with the energy, at equal time (1,000 steps): {same_time:.2f}")
 
 # %% [markdown]
 # Time is a *mediator* here, and six functions cannot separate it from energy: steep functions are learned late. What can be said is that the order is not an artefact of stopping at equal R².
@@ -843,7 +851,7 @@ fl.claims.declare(
 )  # fmt: skip
 
 # %% [markdown]
-# The bound was set after a first look at other seeds and points, which had shown a difference. So the energy orders the functions of a family, but it is not *the* number. Beale's steepness sits in the corners of the square, the wave's is everywhere; a single average cannot tell them apart, and the network can. "The complexity of the function" remains to be defined. Notebook 06 takes the one definition that comes with a proof.
+# The bound was set after a first look at other seeds and points, which had shown a difference. So the energy orders the functions of a family, but it is not *the* number. Beale's steepness sits in the corners of the square, the wave's is everywhere; a single average cannot tell them apart, and the network can. (Slide the panel down to R² = 0.8: while only the coarse shape has been learned, the two are close together. They part as the network learns the finer one.) "The complexity of the function" remains to be defined. Notebook 06 takes the one definition that comes with a proof.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ### Double the targets

@@ -19,7 +19,7 @@
 # **Do regularisers end flatter or sharper, and are they better?** The paper at the centre of this course says: often *sharper*, and better. If that is so, flatness cannot be why they are better. This notebook trains six recipes on real digits, checks both halves of the sentence, and then asks the question that decides what the first half means: sharper than a baseline *at the same train loss*?
 
 # %% [markdown] tags=["launch"]
-# launch
+# **Run it:** in the course's folder type `make lab` and open `notebooks/08_six_controls.ipynb` (other ways: `README.md`).
 
 # %% [markdown]
 # > **You will be able to**
@@ -31,7 +31,16 @@
 # > **Needs** [03](03_regularising_a_function.ipynb) (weight decay, SAM) and [04](04_measuring_sharpness.ipynb) (the measures, and why confidence erases curvature) · **Time** 60 minutes to read, about a minute to run on one core · **Source** A Function-Centric Perspective on Flat and Sharp Minima (arXiv:2510.12451), claims C3 to C5 and the protocol of its image experiments; the study of 2023 that it grew out of
 
 # %% slideshow={"slide_type": "skip"} tags=["setup"]
-# setup
+try:
+    import flatlab as fl
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("flatlab is missing: run `make lab` in the course's folder (README.md)") from error
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+fl.plots.use_style()
+SCALE = fl.scale()  # "laptop"; "paper" runs the full protocol: fl.scale("paper") or FLATLAB_SCALE=paper
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The deal, before any result
@@ -481,11 +490,13 @@ def build(fig):
     (start,) = left.plot([], [], "o", ms=4, color=fl.plots.GREY, alpha=0.45, mew=0)
     left.plot(1, test_error[0, 0].mean(), "o", ms=13, color=fl.plots.GREY)
     marks = [clouds(left, look) for look in LOOKS]
-    style = {"arrowstyle": "-|>", "mutation_scale": 26, "shrinkA": 7, "shrinkB": 7}
+    style = {"arrowstyle": "-|>", "mutation_scale": 26, "shrinkA": 7, "shrinkB": 8}
     main = left.add_patch(FancyArrowPatch((1, 5), (2, 5), lw=4.5, color=fl.plots.BLUE, **style))
     rest = left.add_patch(FancyArrowPatch((1, 5), (2, 5), lw=2.5, ls=":", color=fl.plots.ORANGE, **style))
-    left.set(xscale="log", xlim=(0.02, 100), ylim=(2.5, 9.5), ylabel="test error (%)")
-    left.set(xlabel="sharpness, × base     flatter ←      → sharper")
+    left.set(xscale="log", xlim=(0.045, 120), xticks=[0.1, 1, 10, 100], xticklabels=["÷ 10", "base", "× 10", "× 100"])
+    left.set(yscale="log", ylim=(3.4, 10.2), yticks=[4, 5, 6, 8, 10], yticklabels=[4, 5, 6, 8, 10])
+    left.set(xlabel="sharpness     flatter ←      → sharper", ylabel="test error (%)")
+    left.tick_params(axis="y", which="minor", labelleft=False)
     left.legend(loc="upper left", fontsize=11)
     right.axhline(level[0].mean(), color=fl.plots.GREY, lw=1.5, ls="-")
     dots = [right.plot([], [], mark, color=colour, ms=9)[0] for _, mark, colour in LOOKS]
@@ -544,7 +555,7 @@ def sentence(i, regulariser, strength, middle, early_twin):
 fl.panels.Panel(
     build,
     "plane of sharpness and test error: an arrow runs from base to the regularised networks, a ghost marks the twin",
-    size=(9.5, 5.2),
+    size=(9.5, 5.6),
     labels={
         "strength": "strength (0 none … 6)", "measure": "sharpness",
         "early_twin": "early-stopped twin", "temperature_twin": "temperature twin",
@@ -666,7 +677,7 @@ def five(id, sentence, values, verdicts, against, **bounds):
     for name, verdict in verdicts.items():
         d, i, k = versus(values, name, against), list(CONTROLS).index(name), AGAINST.index(against)
         d, other = d[np.isfinite(d)], 10 ** level6[k, i if k else 0].mean()
-        detail = f"{len(d)} paired seeds; train loss {level[six[i]].mean():.4f}, of the {against} {other:.4f}"
+        detail = f"{len(d)} paired seeds; train loss {level[six[i]].mean():.4f}, {against}: {other:.4f}"
         display(fl.claims.declare(f"{id} {name}", f"{name} {sentence}", d, verdict, detail=detail, **bounds))
 
 
@@ -731,7 +742,7 @@ c4 = {"SAM": "inconclusive", "aug": "holds", "aug+SAM": "holds", "wd": "holds", 
 five("08.3", "has a lower test error than base (percentage points)", error, c4, "base", below=0)
 
 # %% [markdown]
-# Three of the five, so by the rule C4 is met for the test error. How large the gains are is in the numbers: weight decay's is a twelfth of a point, about one image.
+# Three of the five, so by the rule C4 is met for the test error. Mind the sizes, though: weight decay's gain is a small fraction of a point.
 
 # %% slideshow={"slide_type": "fragment"}
 better = [count(error, -1, against) for against in AGAINST[:2]]
@@ -799,9 +810,9 @@ table = pd.concat(tables)
 table
 
 # %% [markdown]
-# **What you see.** Read a block by rows. *Against base*: the sharpness columns are uniform, ✓ for four, ✗ for SAM. The safety columns are not: augmentation is better where the test images look like the training images, and worse calibrated and less robust; weight decay is better calibrated, and no more robust. *Against the early-stopped twin*: ✓ in most sharpness columns for the two with augmentation, hardly any for the others. *Against the temperature twin*: the same picture, from a control that shares nothing with the other one but the train loss. (Its test error, corrupted error and disagreement are those of base, so these three columns repeat the first block.)
+# **What you see.** Read a block by rows. *Against base*: the sharpness columns are uniform, ✓ for four, ✗ for SAM. The safety columns are not: augmentation is better where the test images look like the training images, and it is less robust and no better calibrated (alone: worse); weight decay is better calibrated, and no more robust. *Against the early-stopped twin*: ✓ in most sharpness columns for the two with augmentation, hardly any for the others. *Against the temperature twin*: nearly the same picture, from a control of quite another kind. (Its test error, corrupted error and disagreement are those of base, so these three columns repeat the first block.)
 #
-# Two cautions. A ✓ or ✗ says that a difference is *established*, not that it is large: some of SAM's ✗ are a few hundredths of a point, as the table of numbers shows. And the twenty disagreements share pairs, so they are less independent than the test assumes.
+# Two cautions. A ✓ or ✗ says that a difference is *established*, not that it is large: some of SAM's ✗ are tiny, as the table of numbers shows. And the twenty disagreements share pairs, so they are less independent than the test assumes.
 #
 # ### C5, counted once
 #
@@ -853,21 +864,23 @@ fl.plots.show(fig, "train loss, top eigenvalue and test error over the radius of
 # All 420 networks: 21 settings, 20 seeds. Forget for a moment which regulariser made them.
 
 # %% slideshow={"slide_type": "fragment"}
-groups = {"base": [0], "weight decay": range(1, 7), "augmentation": range(7, 13), "SAM": range(13, 19), "pairs": range(19, 21)}
+groups = {"base": [0], "weight decay": range(1, 7), "augmentation": range(7, 13), "SAM": range(13, 19), "pairs": [19, 20]}
+colours = ["black", fl.plots.ORANGE, fl.plots.BLUE, fl.plots.PURPLE, fl.plots.BROWN]
 fig, axes = plt.subplots(1, 2, figsize=(9.5, 4))
 for ax, measure in zip(axes, ("λ_max", "κ")):
-    for j, (name, rows) in enumerate(groups.items()):
-        colour = ["black", fl.plots.ORANGE, fl.plots.BLUE, fl.plots.PURPLE, fl.plots.BROWN][j]
-        ax.loglog(level[rows].flatten(), 10 ** sharp[measure][0][rows].flatten(), "o^sDv"[j], ms=4, color=colour, label=name)
+    for (name, rows), mark, colour in zip(groups.items(), "o^sDv", colours):
+        height = 10 ** sharp[measure][0][rows].flatten()
+        ax.loglog(level[rows].flatten(), height, mark, ms=4, color=colour, label=name)
     ax.set(xlabel="train loss (clean images)", title=measure)
 axes[0].legend(fontsize=10, markerscale=2)
-fl.plots.show(fig, "sharpness over train loss for 420 networks, coloured by regulariser")
+fl.plots.show(fig, "sharpness over train loss for 420 networks: one rising band, with augmentation above it")
 
 # %% [markdown]
-# **What you see.** TODO
+# **What you see.** One band, rising over three powers of ten, whoever made the network. Inside the band there is an order: at a given train loss augmentation lies highest. That height is all that the twins leave to be explained; the length of the band is what a raw comparison measures.
 
 # %% [markdown]
-# A rank correlation per seed, over the 21 settings, so that twenty independent seeds carry the interval. For the last column, the *partial* rank correlation of sharpness with test error given the train loss: the correlation of what is left of the two ranks after a straight line in the rank of the train loss.
+# A rank correlation per seed, over the 21 settings, so that twenty seeds carry the interval. For the last column, the *partial* rank correlation of sharpness with test error given the train loss: the correlation of what is left of the two ranks after a straight line in the rank of the train loss.
+
 
 # %%
 from scipy.stats import rankdata
@@ -883,51 +896,93 @@ def correlation(a, b, given=None):
 
 
 def per_seed(measure, of, given=None):
-    columns = [sharp[measure][0].T, of.T] + ([] if given is None else [given.T])
-    return np.array([correlation(*column) for column in zip(*columns)])
+    others = [of] if given is None else [of, given]
+    return np.array([correlation(sharp[measure][0, :, s], *[o[:, s] for o in others]) for s in SEEDS])
 
 
-loss_ranks = level.numpy()
-pd.DataFrame(
-    {
-        m: [per_seed(m, loss_ranks).mean(), per_seed(m, test_error[0]).mean(), per_seed(m, test_error[0], loss_ranks).mean()]
-        for m in MEASURES
-    },
-    index=["with train loss", "with test error", "with test error, given train loss"],
-).T.map("{:+.2f}".format)
+# %% [markdown]
+# Means over the twenty seeds:
+
+# %% slideshow={"slide_type": "fragment"}
+wrong_share, fit = test_error[0], level.numpy()
+columns = {"with train loss": (fit,), "with test error": (wrong_share,), "with test error, given train loss": (wrong_share, fit)}
+found_r = {name: [per_seed(m, *others).mean() for m in MEASURES] for name, others in columns.items()}
+pd.DataFrame(found_r, index=MEASURES).map("{:+.2f}".format)
+
+# %% [markdown]
+# The first column says: tell me the train loss, and I can nearly order the networks by their sharpness. The second: pooled over our settings, sharpness says next to nothing about test error. The third: *given* the train loss, the sharper settings tend to be the better ones. All three depend on which settings we put into the pool, so take their signs seriously and their sizes not.
 
 # %% [markdown]
 # The 2023 study reported correlations of sharpness with train loss from 0.67 to 1.0 on its image networks. Bound set before: for `λ_max`, above 0.67.
 
 # %% slideshow={"slide_type": "fragment"}
 fl.claims.declare(
-    "08.6", "over 21 settings the order of λ_max is the order of the train losses: Spearman above 0.67",
-    per_seed("λ_max", loss_ranks), "holds", above=0.67,
+    "08.8", "over 21 settings the order of λ_max is the order of the train losses: Spearman above 0.67",
+    per_seed("λ_max", fit), "holds", above=0.67,
     detail=f"Twenty seeds; train losses from {level.min():.4f} to {level.max():.2f}",
 )  # fmt: skip
 
 # %% [markdown]
 # **A caution about "given the train loss".** The regulariser *causes* the train loss; the train loss is then one of the ways in which it acts on sharpness, a *mediator*. To hold a mediator fixed is not to remove a nuisance: it asks another question. "Is an augmented network sharper?" and "is it sharper than a baseline stopped at its train loss?" are both good questions with true answers. The mistake is to answer one of them with the number of the other. (And a partial correlation over a mixture of regularisers is the crudest form of the second; the twins are the fine one.)
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# ### Sharper and worse
+# %% [markdown]
+# The same in the study of 2023 that the paper grew out of: VGG-19 on CIFAR-10, mean ± sd of three runs (quoted, not run here).
 #
-# C3 and C4 say "sharper, and better". Is there a setting in the sweeps that is sharper and *worse*, both beyond the 95 % interval?
+# | | train loss × 10⁻² | test error (%) | Fisher-Rao | κ |
+# |---|---|---|---|---|
+# | baseline | 0.9 ± 0.5 | 14.4 ± 0.1 | 0.8 ± 0.3 | 2.2 ± 1.0 |
+# | augmentation | 7.0 ± 2.4 | 11.1 ± 0.7 | 2.3 ± 0.6 | 12.1 ± 1.5 |
+# | dropout | 0.8 ± 0.2 | 13.9 ± 0.2 | 0.8 ± 0.1 | 1.2 ± 0.2 |
+# | weight decay | 18.0 ± 3.1 | 18.2 ± 1.3 | 3.9 ± 0.5 | 4.5 ± 0.2 |
+#
+# Augmentation sharper and better, weight decay sharper and *worse*, dropout better and not sharper; and by Fisher-Rao the order is that of the train losses.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ### Sharper and worse, flatter and better
+#
+# C3 and C4 say "sharper, and better". Go through the sweeps. The words at the end of a line are earned: both by the 95 % interval.
+
 
 # %%
 def described(setting):
     return ", ".join(f"{n} = {v:g}" for n, v in zip(("ρ", "λ", "a"), setting) if v)
 
 
+def against_base(i):
+    """log₁₀ of the factor in λ_max, and the change of the test error in points, per seed."""
+    return sharp["λ_max"][0, i] - sharp["λ_max"][0, 0], test_error[0, i] - test_error[0, 0]
+
+
 for i, setting in enumerate(settings[1:], 1):
-    factor, half = interval(sharp["λ_max"][0, i] - sharp["λ_max"][0, 0])
-    change, reach = interval(test_error[0, i] - test_error[0, 0])
+    (factor, half), (change, reach) = map(interval, against_base(i))
     across = "sharper" if factor > half else "flatter" if factor < -half else "equally sharp"
     up = "better" if change < -reach else "worse" if change > reach else "no different"
-    print(f"{described(setting):22s} train loss {level[i].mean():.4f}   λ_max × {10**factor:5.2f}   {change:+.2f} points   {across}, {up}")
+    line = f"{described(setting):20s} train loss {level[i].mean():.4f}   λ_max × {10**factor:5.2f}"
+    print(f"{line}   test error {change:+.2f} points   {across}, {up}")
 
 # %% [markdown]
-# TODO
+# All of sharper and better, sharper and worse, flatter and better can be had from *augmentation alone*, by turning one knob. From `a = 0.5` on, sharpness rises with the amount; the test error falls and then rises. A study that happened to choose a small `a` would have reported that augmentation finds flat minima, and that flat is good.
+#
+# Two claims on this (they were written after a first look at the sweep, so they describe and do not test):
+
+# %% slideshow={"slide_type": "fragment"}
+weak, strong = (settings.index((0.0, 0.0, a)) for a in (0.5, 2.0))
+(factor, change), (factor_2, change_2) = against_base(weak), against_base(strong)
+display(fl.claims.declare(
+    "08.9 weak", "augmentation by a = 0.5 ends flatter than base, and its test error is lower",
+    factor, "holds", below=0, about={"C3": "against"},
+    detail=f"log₁₀ of the factor in λ_max, 20 seeds; test error {change.mean():+.2f} points; "
+    f"train loss {level[weak].mean():.4f}, of base {level[0].mean():.4f}",
+))  # fmt: skip
+display(fl.claims.declare(
+    "08.9 strong", "augmentation by a = 2 ends sharper than base, and its test error is higher",
+    change_2, "holds", above=0, about={"C4": "against"},
+    detail=f"points of test error, 20 seeds; λ_max × {10 ** factor_2.mean():.1f}; "
+    f"train loss {level[strong].mean():.3f}, of base {level[0].mean():.4f}",
+))  # fmt: skip
+
+# %% [markdown]
+# There is a way to see all of this at once that does not mention flatness: the augmentation changes *which function* is to be learned. A little of it fills gaps between the training images, too much of it asks for things that no test image shows, and the train loss follows how hard the task has become.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ## Exercises
@@ -1056,7 +1111,7 @@ level_only = fl.exercises.Exercise(
         "that is the probability left for each *other* class": lambda L, K: (1 - math.exp(-L)) / (K - 1),
         "the loss is in nats: use exp(−L), not 2^(−L)": lambda L, K: (1 - 2**-L) * K / (K - 1),
     },
-    praise="run the next cell: it trains such a network for every regulariser and seed.",
+    praise="the next cells train such networks, for augmentation and weight decay.",
 )  # fmt: skip
 
 # %% [markdown]
@@ -1087,7 +1142,7 @@ level_only.check(smoothing)
 # </details>
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# **What comes of it.** One run: for every regulariser and seed a smoothed baseline with its own ε (by the right formula, whatever you wrote above). Measured on hard labels, as always. SAM alone ends *below* base, where smoothing cannot go.
+# **What comes of it.** For every seed a smoothed baseline with its own ε (by the right formula, whatever you wrote above). Measured on hard labels, as always. We take augmentation and weight decay. (SAM ends *below* base, where smoothing cannot go.) The formula is a first guess: it forgets that base itself, with ε = 0, does not reach loss 0 in 1,200 steps. Two corrections along the straight line from base to the last guess do the rest.
 
 # %%
 goals = level[[settings.index(CONTROLS[name]) for name in ("aug", "wd")]]  # (2, seeds)
@@ -1120,17 +1175,49 @@ for row, name in enumerate(("aug", "wd")):
     print(f"     λ_max × {10**a:.2f} [{10 ** (a - b):.2f}, {10 ** (a + b):.2f}]   test error {c:+.2f} ± {d:.2f} points")
 
 # %% [markdown]
-# TODO
+# Augmentation is far sharper than this third baseline too, and better: whichever way a plain network is held at that train loss, augmentation ends above it. But look at weight decay. Against the early-stopped twin it was *flatter*; against the smoothed one it is *sharper*, at the same train loss. The train loss alone does not fix the sharpness of a plain network; how it was held there matters too. So "at equal train loss" is not one comparison. State the twin. (A claim, written after a first look.)
+
+# %% slideshow={"slide_type": "fragment"}
+fl.claims.declare(
+    "08.10", "weight decay is sharper than a label-smoothed baseline of the same train loss",
+    rest["wd"], "holds", above=0,
+    detail=f"log₁₀ of the factor in λ_max, {len(rest['wd'])} seeds; against the early-stopped twin "
+    f"{np.nanmean(versus(sharp6['λ_max'], 'wd', 'early-stopped twin')):+.3f}",
+)  # fmt: skip
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Take away
 #
-# TODO
+# On 300 digits, with a small network and the paper's strengths:
+#
+# | | raw | at equal train loss |
+# |---|---|---|
+# | C3: sharper? | yes, except SAM | augmentation yes; weight decay depends on the twin; SAM flatter |
+# | C4: lower test error? | augmentation and, slightly, weight decay | the same |
+# | C4: all safety metrics? | no | no |
+#
+# **You may now say** "regularised networks often end sharper than the baseline, and can be better; so flatness cannot be *why* they are better", and, of augmentation, that the train loss does not explain it away.
+#
+# **You may no longer say** "it is sharper", or "it is flatter", of two trained networks without their train losses beside it, or "at equal train loss" without naming the twin.
 
 # %% [markdown]
 # ### What this does not show
 #
-# TODO
+# - One training set of 300 digits. The seeds vary the initial weights and the order of the batches, not the images, so the intervals say nothing about other digits.
+# - One small network without normalisation layers, one optimiser, one schedule. Whether a ResNet agrees is the question of [09](09_resnet.ipynb); whether it is the architecture, of [11](11_architectures.ipynb).
+# - The strengths are the paper's, chosen for other data. "Weight decay gains little" is a statement about λ = 5 · 10⁻⁴; in the sweep a larger λ gains more.
+# - SAM had as many steps as the others, and so twice the gradients.
+# - A twin holds the train *loss* fixed. It does not hold fixed how the loss is spread over the images, the length of the weights, or the function between the images.
+# - The regularised networks are minima of their own objectives. On the clean loss they stand on a slope, so their "sharpness" is that of a place, not of a minimum.
+#
+# ### References
+#
+# - Mason-Williams, Mason-Williams and Yannakoudakis, *A Function-Centric Perspective on Flat and Sharp Minima*, arXiv:2510.12451 (C3 to C5, the six controls, the statistics), and the study of 2023, *Explicit Regularisation, Sharpness and Calibration*.
+# - Foret, Kleiner, Mobahi and Neyshabur, *Sharpness-Aware Minimization for Efficiently Improving Generalization*, arXiv:2010.01412.
+# - Guo, Pleiss, Sun and Weinberger 2017: temperature scaling and the calibration error.
+# - Benjamini and Yekutieli 2001: the correction for dependent tests.
+#
+# **Next:** [09 · ResNet](09_resnet.ipynb)
 
 # %% [markdown]
 # Your predictions beside what came out:
