@@ -38,7 +38,7 @@ class Claim:
         spread = f" [{low:.4g}, {high:.4g}]" if high > low else ""
         about = "; ".join(f"{stance} {claim}" for claim, stance in self.about.items())
         notes = [self.detail, f"Caveat: {self.caveat}" if self.caveat else "", about]
-        tail = " ".join(f"{note[0].upper()}{note[1:].rstrip('.')}." for note in notes if note)
+        tail = " ".join(f"{_capital(note).rstrip('.')}." for note in notes if note)
         return (
             f"> **Claim {self.id} · {self.verdict}** · {self.sentence}.  \n"
             f"> Measured {self.measured:.4g}{spread}; the claim needs {_needs(self.bounds)}. {tail}".rstrip()
@@ -104,6 +104,11 @@ def _judge(interval, low, high):
     if low < interval[0] and interval[1] < high:
         return "holds"
     return "does not hold here" if interval[1] <= low or interval[0] >= high else "inconclusive"
+
+
+def _capital(note):
+    """A sentence begins with a capital, but a symbol such as λ stays what it is."""
+    return note[0].upper() + note[1:] if note[0].isascii() else note
 
 
 def _needs(bounds):

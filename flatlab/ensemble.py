@@ -38,6 +38,9 @@ class EnsembleLoss(Objective):
         self.inputs, self.targets = (per_member(data, len(theta), name) for data, name in
                                      ((inputs, "inputs"), (targets, "targets")))  # fmt: skip
 
+        if self.inputs.is_floating_point():
+            self.inputs = self.inputs.to(self.theta.dtype)
+
     @property
     def members(self) -> list[NetworkLoss]:
         """One `NetworkLoss` per member, with a model of its own."""

@@ -103,5 +103,6 @@ class _NotComparable(Exception):
 
 
 def _unanswered(value):
-    empty = value is None or value is ...
-    return empty or (isinstance(value, list) and len(value) > 0 and all(v is None or v is ... for v in value))
+    if isinstance(value, list | tuple) and value:
+        return all(map(_unanswered, value))
+    return value is None or value is ...

@@ -103,7 +103,7 @@ print("\n".join(complaints) or f"All good: {', '.join(NEEDED)}.")
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The map
 #
-# One notebook is one lecture around one question. There are 25 of them in four parts. **Notebooks 00 to 04 exist now; all later ones are planned** and are listed so that you see where the road goes.
+# One notebook is one lecture around one question. There are 25 of them in four parts. **Notebooks 00 to 08 exist now; all later ones are planned** and are listed so that you see where the road goes.
 
 # %%
 PARTS = {
@@ -115,7 +115,7 @@ PARTS = {
     "label noise, unhinged loss, interpolating information, meta-learning, perceptual manifolds,"
     "federated, combinatorial solvers, ledger",
 }
-WRITTEN = range(5)  # notebooks 00 to 04
+WRITTEN = range(9)  # notebooks 00 to 08
 
 # %% [markdown]
 # The next cell draws this list; its code is folded away, since nothing in it is about minima.
@@ -144,7 +144,7 @@ for row, (part, names) in enumerate(PARTS.items()):
         number += 1
 ax.set(xlim=(0, 7), ylim=(-3.8, 0.95))
 ax.axis("off")
-fl.plots.show(fig, alt="25 notebooks in four parts; boxes 00 to 04 are filled, all others only outlined")
+fl.plots.show(fig, alt="25 notebooks in four parts; boxes 00 to 08 are filled, all others only outlined")
 
 # %% [markdown]
 # **What you see.** Filled boxes are notebooks that you can open today; dashed ones are planned. The first part needs no training at all, the second trains small networks, the third asks whether the picture survives at scale, and the fourth gives one notebook to each neighbouring paper and a last one to the final account.
@@ -156,13 +156,17 @@ fl.plots.show(fig, alt="25 notebooks in four parts; boxes 00 to 04 are filled, a
 # | [02 · two dimensions](02_two_dimensions.ipynb) | What is a Hessian, and can it say which of two functions is the sharper one? |
 # | [03 · regularising a function](03_regularising_a_function.ipynb) | What do weight decay, SAM and noise in gradients and labels do to a minimiser? |
 # | [04 · measuring sharpness](04_measuring_sharpness.ipynb) | Which number is "the" sharpness? |
+# | [05 · learning a function](05_learning_a_function.ipynb) | Is a minimum sharp because of the network, the optimiser, or the function it learned? |
+# | [06 · tight boundaries](06_tight_boundaries.ipynb) | Does a tighter boundary make a sharper minimum even with perfect generalisation? |
+# | [07 · memorisation](07_memorisation.ipynb) | Is sharpness memorisation? |
+# | [08 · six controls](08_six_controls.ipynb) | Do regularisers end flatter or sharper, and are they better? |
 #
-# **In a hurry?** Two short paths are laid out; both lead through notebooks that are still planned (*in italics*).
+# **In a hurry?** Two short paths are laid out; what is still planned is *in italics*.
 #
-# - Four lectures: 01 → 04 → *06* → *08*
-# - One afternoon: 01 → *06* → *08* → *24*
+# - Four lectures: 01 → 04 → 06 → 08
+# - One afternoon: 01 → 06 → 08 → *24*
 #
-# Today, 01 and 04 are the shortest useful trip. Part IV will need only 02 to 04.
+# Part IV will need only 02 to 04.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## How a notebook works
@@ -387,7 +391,7 @@ if my_code:
 #
 # The same code runs at two scales. **laptop** is the default and what you see stored in the notebooks: a minute or two at most on two cores, without a network connection. **paper** is the full protocol, for a GPU or a night. Notebooks 00 to 04 are small enough to be the same at both.
 #
-# Choose with `fl.scale("paper")` in a notebook, or with the environment variable `FLATLAB_SCALE=paper` before you start it. From notebook 05 on (planned), results of long runs come with the course; they are labelled "recorded" wherever they are shown.
+# Choose with `fl.scale("paper")` in a notebook, or with the environment variable `FLATLAB_SCALE=paper` before you start it. From notebook 05 on, results of long runs come with the course; they are labelled "recorded" wherever they are shown.
 
 # %%
 SCALE

@@ -583,7 +583,7 @@ for ax, stop, guess in zip(axes, titles, (at_stop, at_equal), strict=True):
     ax.axvline(0, color="black", lw=1)
     guess.draw(ax)
     if guess.answer is not None:
-        ax.legend(loc="lower right")
+        ax.legend(loc="upper right")
     ax.set(title=titles[stop], xlim=(-0.7, 1.7), xlabel="f = 0.8 relative to f = 0.3")
     ax.set(xticks=[-0.5, 0, 0.5, 1, 1.5], xticklabels=["× 0.3", "× 1", "× 3", "× 10", "× 30"])
 axes[0].set_yticks(range(len(names)), names)
