@@ -415,7 +415,7 @@ def others(theta, x, y):
 
 
 # %% [markdown]
-# One table per road and moment, one row per network. `theta` holds the weights, `shares` the share of each point.
+# One table per road and moment, one row per network; with it come the weights at that moment, `theta`.
 
 # %%
 import pandas as pd
@@ -861,17 +861,22 @@ for table in (labels_record, circles_record):
         print(f"`{about['command']}` ({about['date']}, {about['rows']} rows)\n   {about['protocol']}")
 
 # %% [markdown]
-# Medians over the seeds, networks that have fitted apart from those that have not (`fitted` counts them). `fraction` is what was redrawn, `wrong` what turned out to be wrong (the labels are the same for all seeds). Compare the two columns: at small fractions the draw was a lucky one, and whoever plots over `fraction` plots that luck.
+# One line per redrawn fraction: how many labels turned out `wrong` (the same ones for all seeds), how many networks had fitted at each stop, and, of those that had at the last stop, the medians.
 
 # %%
 if labels_record is not None:
-    labels_record = labels_record[~labels_record["diverged"]]
-    labels_record["fitted"] = labels_record["train accuracy"] == 1
-    groups = labels_record.groupby(["step", "fraction", "wrong", "fitted"])
-    summary = groups[["train loss", "trace", "test accuracy"]].median().assign(networks=groups.size())
-    print(summary.reset_index().to_string(index=False, float_format="{:.3g}".format))
+    last = labels_record["step"].max()
+    print("recorded: networks that have fitted, of", labels_record["seed"].nunique())
+    for fraction, rows in labels_record[~labels_record["diverged"]].groupby("fraction"):
+        rows = rows.assign(fitted=rows["train accuracy"] == 1)
+        counts = rows.groupby("step")["fitted"].sum()
+        print(f"redrawn {fraction:.1f}, wrong {rows['wrong'].iloc[0]:.2f}", *[f"  step {s:,}: {n:2}" for s, n in counts.items()], end="")
+        middle = rows[(rows["step"] == last) & rows["fitted"]].median(numeric_only=True)
+        print(f"   loss {middle['train loss']:.1e}  tr H {middle['trace']:.2g}  test error {1 - middle['test accuracy']:.2f}")
 
 # %% [markdown]
+# Compare the first two columns. The wrong labels are not half of the redrawn ones, and at the smallest fraction there are none at all: that draw was a lucky one. Whoever plots over the *redrawn* fraction plots the luck as well.
+#
 # The picture: trace over train loss, so that *equal train loss* is a vertical line. A mark is the median of one fraction, or one tightness, at one stop; open marks are networks that have **not** fitted.
 
 # %%
@@ -885,7 +890,8 @@ if labels_record is not None:
     found = medians(labels_record, ["wrong", "step"])
     drawn += [("wrong labels", fl.plots.RED, "o", found[found["wrong"] > 0]), ("f = 0.5, none wrong", fl.plots.GREY, "s", found[found["wrong"] == 0])]
 if circles_record is not None:
-    drawn += [("tight circles", fl.plots.BLUE, "^", medians(circles_record[circles_record["reached"]], ["factor", "stop"]))]
+    tighter = circles_record[circles_record["reached"] & (circles_record["factor"] > 0.5)]
+    drawn += [("tight circles, f > 0.5", fl.plots.BLUE, "^", medians(tighter, ["factor", "stop"]))]
 
 # %% slideshow={"slide_type": "slide"}
 fig, ax = plt.subplots(figsize=(7.5, 4.2))
