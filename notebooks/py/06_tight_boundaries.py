@@ -16,7 +16,7 @@
 # %% [markdown] slideshow={"slide_type": "slide"}
 # # 06 · Tight boundaries
 #
-# **Does a tighter boundary make a sharper minimum even with perfect generalisation?** Sharpness is often read as a sign of memorisation. Here is a task without noise, on which networks get every training point *and* every test point right. If some of them are sharper than others, memorisation cannot be the reason.
+# **Does a tighter boundary make a sharper minimum even with perfect generalisation?** Sharpness is often read as a sign of memorisation. Here is a task without noise, on which networks get every training point *and* every test point right. If some of them are sharper than others, memorisation can hardly be the reason.
 
 # %% [markdown] tags=["launch"]
 # **Run it:** in the course's folder type `make lab` and open `notebooks/06_tight_boundaries.ipynb` (other ways: `README.md`).

@@ -518,7 +518,7 @@ print("same train loss:", by_loss.settle(powers(at_level, 0.2).mean()))
 # %% [markdown]
 # **What you see.** Left: networks with wrong labels end sharper by several powers of ten. Right: with the train losses equal, one power of ten and a bit is left. The rest was not memorisation: the clean networks had long become confident, the others not yet. But what is left is real, and both twins find it.
 #
-# And look at the shape on the right: the *first few* wrong labels make the network sharp. From a tenth to a half, five times as many of them change little.
+# And look at the shape on the right: the *first few* wrong labels make the network sharp. From a tenth to a half, five times as many of them add far less than the first few did.
 #
 # The claims, with bounds from the trial run. At `w = 0.2`, against `w = 0`: at equal steps more than a hundred times sharper (a logarithm above 2); at equal train loss more than five times (above 0.7), by either twin; and the first factor is more than ten times the second.
 
@@ -843,7 +843,7 @@ fl.claims.declare(
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ### The paper's protocol, recorded
 #
-# SGD with a step size of 0.01, momentum 0.9 and batches of 5, tens of thousands of steps: too long for a laptop, so it was **recorded**, with *redrawn* labels as in the paper. The files may hold a part of the grid only; we use what is there.
+# SGD with a step size of 0.01, momentum 0.9 and batches of 5, tens of thousands of steps: too long for a laptop, so it was **recorded**, with *redrawn* labels as in the paper. (Were only a part of the grid recorded, the cells below would use what is there.)
 
 # %%
 def recorded(name):
@@ -875,7 +875,7 @@ if labels_record is not None:
         print(f"   loss {middle['train loss']:.1e}  tr H {middle['trace']:.2g}  test error {1 - middle['test accuracy']:.2f}")
 
 # %% [markdown]
-# Compare the first two columns. The wrong labels are not half of the redrawn ones, and at the smallest fraction there are none at all: that draw was a lucky one. Whoever plots over the *redrawn* fraction plots the luck as well.
+# Compare the first two columns. Fewer than half of the redrawn labels became wrong, and at the smallest fraction none at all: the draw was a lucky one. And at the first stop, the length of the circles experiment in 06, hardly any network has fitted once there are more than a few wrong labels: a table of *that* stop would compare networks in the middle of training. Whoever plots over the *redrawn* fraction plots the luck as well.
 #
 # The picture: trace over train loss, so that *equal train loss* is a vertical line. A mark is the median of one fraction, or one tightness, at one stop; open marks are networks that have **not** fitted.
 
@@ -907,7 +907,7 @@ if drawn:
 fl.plots.show(fig, "recorded medians of the trace over train loss, for wrong labels and for tight circles, SGD")
 
 # %% [markdown]
-# **What you see** (as far as it has been recorded). Each kind of network runs down to the left as it becomes confident. At one train loss, tight circles and wrong labels lie above the plain circles of `f = 0.5`. Where there are open marks, look at how far to the right they stand: averaging them with the filled ones would mix two train losses, and so two sharpnesses.
+# **What you see.** Each kind of network runs down to the left as it becomes confident. At one train loss, tight circles and wrong labels lie above the plain circles of `f = 0.5`, with SGD too, and where the two meet they mix. The open marks stand far to the right, and a few of them far *below* the others: not fitted, and flat. Averaging them with the filled ones would mix train losses, and so sharpnesses, that have nothing to do with each other.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Break it

@@ -586,6 +586,7 @@ fl.panels.Panel(
 from scipy.stats import t as student
 
 AGAINST = ["base", "early-stopped twin", "temperature twin"]
+TITLES = {"base": "against base", "early-stopped twin": "against its early-stopped twin"}
 
 
 def versus(values, name, against):
@@ -614,18 +615,18 @@ for ax, against in zip(axes, AGAINST):
         across, half = interval(versus(sharp6["λ_max"], name, against))
         up, reach = interval(versus(error, name, against))
         tip, ends = 10**across, 10 ** np.array([[across - half], [across + half]])
-        look = {"arrowstyle": "-", "lw": 2.5, "color": fl.plots.COLOURS[j]}
-        ax.annotate("", (tip, up), (1, 0), arrowprops=look)
-        ax.errorbar(tip, up, reach, abs(ends - tip), fmt="sovD^"[j], ms=10, color=fl.plots.COLOURS[j], label=name)
+        look = {"color": fl.plots.COLOURS[j], "lw": 2.5}
+        ax.annotate("", (tip, up), (1, 0), arrowprops={"arrowstyle": "-|>", "shrinkB": 4} | look)
+        ax.errorbar(tip, up, reach, abs(ends - tip), fmt="sovD^"[j], ms=9, label=name, **look)
     ax.plot(1, 0, "o", ms=13, color="black")
     ax.axhline(0, color=fl.plots.GREY, lw=1, ls="-")
     ax.axvline(1, color=fl.plots.GREY, lw=1, ls="-")
-    ax.set(xscale="log", xlim=(0.55, 5), ylim=(-1.05, 0.35), xlabel="λ_max, factor    flatter ←   → sharper")
-    ax.set(xticks=[0.6, 1, 2, 4], xticklabels=[0.6, 1, 2, 4], title=f"from {'its ' if 'twin' in against else ''}{against}")
+    ax.set(xscale="log", xlim=(0.55, 5), ylim=(-1.0, 0.5), title=TITLES[against])
+    ax.set(xlabel="λ_max, factor    flatter ←   → sharper", xticks=[0.6, 1, 2, 4], xticklabels=[0.6, 1, 2, 4])
     ax.minorticks_off()
 axes[0].set(ylabel="change of test error (points)")
 at_equal_loss.draw(axes[1], axis="x")
-axes[0].legend(loc="lower left", fontsize=10)
+axes[0].legend(loc="upper right", ncols=3, fontsize=10)
 fl.plots.show(fig, "arrows of five controls in sharpness and test error, from base and from their twins")
 
 # %% [markdown]
@@ -642,10 +643,10 @@ def draw_row(ax, row, name, against):
     for j, measure in enumerate(MEASURES):
         centre, half = interval(versus(sharp6[measure], name, against))
         ends = abs(10 ** np.array([[centre - half], [centre + half]]) - 10**centre)
-        look = {"fmt": "oDs^vP"[j], "ms": 7, "color": fl.plots.COLOURS[j], "label": measure if row == 0 else None}
-        ax.errorbar(10**centre, row - 0.3 + 0.11 * j, xerr=ends, **look)
+        look = {"fmt": "oDs^vP"[j], "ms": 7, "color": fl.plots.COLOURS[j]}
+        ax.errorbar(10**centre, row - 0.3 + 0.11 * j, xerr=ends, label=None if row else measure, **look)
     centre, _ = interval(versus(level6, name, against))
-    ax.plot(10**centre, row, "|", ms=36, mew=3, color="black", label="train loss" if row == 0 else None)
+    ax.plot(10**centre, row, "|", ms=36, mew=3, color="black", label=None if row else "train loss")
 
 
 # %% [markdown]
@@ -658,7 +659,7 @@ for ax, against in zip(axes, AGAINST):
         draw_row(ax, row, name, against)
     ax.axvline(1, color=fl.plots.GREY, lw=1.5, ls="-")
     ax.set(xscale="log", xlabel="factor    flatter ←   → sharper")
-    ax.set(title=f"against {'its ' if 'twin' in against else ''}{against}")
+    ax.set(title=TITLES[against])
 axes[0].set(yticks=range(5), yticklabels=FIVE, ylim=(4.6, -0.6))
 axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=10)
 fl.plots.show(fig, "factors of six sharpness measures for five regularisers, against base and against the twin")
@@ -777,7 +778,7 @@ five("08.6", sentence_twin, error, c4_twin, "early-stopped twin", below=0)
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ### Everything in one table
 #
-# Rule 5. ✓ sharper, or better; ✗ flatter, or worse; · neither is established. Six measures of sharpness, five metrics of safety; three things to compare with.
+# Rule 5. ✓ sharper, or better; ✗ flatter, or worse; – neither is established. Six measures of sharpness, five metrics of safety; three things to compare with.
 
 
 # %%
@@ -788,7 +789,8 @@ def marks_for(differences, sign):
     kept = [d[np.isfinite(d)] for d in differences]
     p = [wilcoxon(d).pvalue if len(d) >= 10 and d.any() else 1.0 for d in kept]
     p = false_discovery_control(p, method="by")
-    return ["no twin" if len(d) < 10 else "·" if q > 0.05 else "✓" if sign * d.mean() > 0 else "✗" for d, q in zip(kept, p)]
+    signs = ["✓" if sign * d.mean() > 0 else "✗" for d in kept]
+    return ["no twin" if len(d) < 10 else "–" if q > 0.05 else mark for d, q, mark in zip(kept, p, signs)]
 
 
 def block(values, sign, against):
@@ -803,9 +805,10 @@ def block(values, sign, against):
 # %% slideshow={"slide_type": "fragment"}
 tables = {}
 for against in AGAINST:
-    factor = [f"× {10 ** np.nanmean(versus(level6, n, against)):.2f}" for n in FIVE]
-    losses = pd.DataFrame({"train loss": factor}, index=FIVE)
-    tables[f"against {against}"] = pd.concat([losses, block(sharp6, 1, against), block(safe, -1, against)], axis=1)
+    factor = [f"×{10 ** np.nanmean(versus(level6, n, against)):.2f}" for n in FIVE]
+    parts = {"": pd.DataFrame({"train loss": factor}, index=FIVE)}
+    parts |= {"sharper?": block(sharp6, 1, against), "better?": block(safe, -1, against)}
+    tables[f"against {against}"] = pd.concat(parts, axis=1)
 table = pd.concat(tables)
 table
 
@@ -820,9 +823,10 @@ table
 
 # %% slideshow={"slide_type": "fragment"}
 raw, equal = (table.loc[f"against {against}"] for against in AGAINST[:2])
-both = [(part["λ_max"] == "✓") & (part[METRICS] == "✓").all(axis=1) for part in (raw, equal)]
+both = [(part["sharper?", "λ_max"] == "✓") & (part["better?"] == "✓").all(axis=1) for part in (raw, equal)]
 fl.claims.declare(
-    "08.7", "C5: at least three of the five regularisers are sharper than base and better on all five safety metrics",
+    "08.7",
+    "C5: at least three of the five regularisers are sharper than base and better on all five metrics",
     both[0].sum(), "does not hold here", above=2.5, about={"C5": "against"},
     detail=f"Raw: {', '.join(raw.index[both[0]]) or 'none of them'}; "
     f"at equal train loss: {', '.join(raw.index[both[1]]) or 'none of them'}",
@@ -847,9 +851,10 @@ for ax, (name, values) in zip(axes, panels):
         ax.errorbar(rho, 10**centre, yerr=bars, **look)
     ax.axhline(10 ** values[0, 0].mean(), color=fl.plots.GREY, ls=":", lw=1.8)
     ax.set(xscale="log", xlabel="radius ρ", title=name)
-for ax in axes[:2]:
-    ax.set_yscale("log")
-axes[2].set(ylim=(4, 6))
+for ax, ticks in zip(axes, ([5e-4, 1e-3, 2e-3, 3e-3], [0.005, 0.01, 0.02, 0.05])):
+    ax.set(yscale="log", yticks=ticks, yticklabels=ticks)
+    ax.minorticks_off()
+axes[2].set(ylim=(4, 6), yticks=[4, 4.5, 5, 5.5, 6])
 axes[0].legend(loc="lower left", fontsize=10)
 fl.plots.show(fig, "train loss, top eigenvalue and test error over the radius of SAM, with early-stopped twins")
 
@@ -864,7 +869,8 @@ fl.plots.show(fig, "train loss, top eigenvalue and test error over the radius of
 # All 420 networks: 21 settings, 20 seeds. Forget for a moment which regulariser made them.
 
 # %% slideshow={"slide_type": "fragment"}
-groups = {"base": [0], "weight decay": range(1, 7), "augmentation": range(7, 13), "SAM": range(13, 19), "pairs": [19, 20]}
+groups = {"base": [0], "weight decay": range(1, 7), "augmentation": range(7, 13)}
+groups |= {"SAM": range(13, 19), "pairs": [19, 20]}
 colours = ["black", fl.plots.ORANGE, fl.plots.BLUE, fl.plots.PURPLE, fl.plots.BROWN]
 fig, axes = plt.subplots(1, 2, figsize=(9.5, 4))
 for ax, measure in zip(axes, ("λ_max", "κ")):
@@ -876,7 +882,7 @@ axes[0].legend(fontsize=10, markerscale=2)
 fl.plots.show(fig, "sharpness over train loss for 420 networks: one rising band, with augmentation above it")
 
 # %% [markdown]
-# **What you see.** One band, rising over three powers of ten, whoever made the network. Inside the band there is an order: at a given train loss augmentation lies highest. That height is all that the twins leave to be explained; the length of the band is what a raw comparison measures.
+# **What you see.** One rising band, over nearly three powers of ten of train loss, whoever made the network. Inside the band there is an order: at a given train loss augmentation lies highest. That height is all that the twins leave to be explained; the length of the band is what a raw comparison measures.
 
 # %% [markdown]
 # A rank correlation per seed, over the 21 settings, so that twenty seeds carry the interval. For the last column, the *partial* rank correlation of sharpness with test error given the train loss: the correlation of what is left of the two ranks after a straight line in the rank of the train loss.
@@ -905,12 +911,13 @@ def per_seed(measure, of, given=None):
 
 # %% slideshow={"slide_type": "fragment"}
 wrong_share, fit = test_error[0], level.numpy()
-columns = {"with train loss": (fit,), "with test error": (wrong_share,), "with test error, given train loss": (wrong_share, fit)}
+columns = {"with train loss": (fit,), "with test error": (wrong_share,)}
+columns |= {"with test error, given train loss": (wrong_share, fit)}
 found_r = {name: [per_seed(m, *others).mean() for m in MEASURES] for name, others in columns.items()}
 pd.DataFrame(found_r, index=MEASURES).map("{:+.2f}".format)
 
 # %% [markdown]
-# The first column says: tell me the train loss, and I can nearly order the networks by their sharpness. The second: pooled over our settings, sharpness says next to nothing about test error. The third: *given* the train loss, the sharper settings tend to be the better ones. All three depend on which settings we put into the pool, so take their signs seriously and their sizes not.
+# The first column says: tell me the train loss, and I can nearly order the networks by their sharpness. The second: pooled over our settings, sharpness says next to nothing about test error. The third: *given* the train loss, the sharper settings tend to be the better ones. All three depend on which settings we put into the pool: they describe this pool, and no law.
 
 # %% [markdown]
 # The 2023 study reported correlations of sharpness with train loss from 0.67 to 1.0 on its image networks. Bound set before: for `λ_max`, above 0.67.
