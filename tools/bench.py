@@ -4,6 +4,7 @@ Seconds depend on the machine and on what else it does; the ratios are what to r
 """
 
 import contextlib
+import gc
 import io
 import statistics
 import subprocess
@@ -224,11 +225,13 @@ def train(net, x, y, steps, lr):
 def panels_of(path):
     """Run a notebook's twin and collect its panels."""
     cells = {"__name__": "__main__", "display": lambda *_, **__: None}
+    before = [thing for thing in gc.get_objects() if isinstance(thing, fl.panels.Panel)]
     source = "\n".join(line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("# %"))
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         exec(compile(source, path.name, "exec"), cells)
-    return {name: value for name, value in cells.items() if isinstance(value, fl.panels.Panel)}
+    found = [thing for thing in gc.get_objects() if isinstance(thing, fl.panels.Panel) and thing not in before]
+    return {f"panel {i + 1}": panel for i, panel in enumerate(found)}
 
 
 def positions(panel, most=12):
