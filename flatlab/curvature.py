@@ -107,7 +107,7 @@ def trace(objective: Objective, theta=None, samples: int = 30, seed: int = 0) ->
 
     A third of the products finds the dominant directions Q, a third takes `tr QᵀHQ` exactly, and a third samples the
     rest with random signs; with `samples ≥ P` the trace is exact. `.stderr` is that of the sampled rest: approximate,
-    because it rests on samples/3 draws. `tr H` is divided by a² when θ is stretched a times.
+    and often too small, because it rests on samples/3 draws. `tr H` is divided by a² when θ is stretched a times.
 
     Errors: ValueError if `samples < 6`. Source: Meyer, Musco, Musco and Woodruff 2021, algorithm 1.
     """

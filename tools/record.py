@@ -91,7 +91,10 @@ def circles(factor: float, seeds: int = 100, steps: int = 3_000) -> pd.DataFrame
 
 
 def random_labels(fraction: float, seeds: int = 20, steps: int = 50_000) -> pd.DataFrame:
-    """The circles with f = 0.5, a `fraction` of the 50 training labels redrawn (about half of them become wrong)."""
+    """The circles with f = 0.5, a `fraction` of the 50 training labels redrawn; on average half of them become wrong.
+
+    `wrong` is the share that did in the one draw that all seeds share. It is a lucky one: none at 0.1, and 0.9 is 1.0.
+    """
     x, y, x_test, y_test = circle_data(0.5)
     y = redrawn(y, fraction)
     wrong = (y != circle_data(0.5)[1]).float().mean().item()

@@ -389,7 +389,7 @@ if my_code:
 # %% [markdown]
 # ## How large the experiments are
 #
-# The same code runs at two scales. **laptop** is the default and what you see stored in the notebooks: a minute or two at most on two cores, without a network connection. **paper** is the full protocol, for a GPU or a night. Notebooks 00 to 04 are small enough to be the same at both.
+# The same code runs at two scales. **laptop** is the default and what you see stored in the notebooks: a minute or two at most on two cores, without a network connection. **paper** is for a GPU or a night. Notebooks 00 to 04 are small enough to be the same at both; of the others, so far only 06 does more at that scale, and the full protocols of Part II are recorded instead.
 #
 # Choose with `fl.scale("paper")` in a notebook, or with the environment variable `FLATLAB_SCALE=paper` before you start it. From notebook 05 on, results of long runs come with the course; they are labelled "recorded" wherever they are shown.
 
