@@ -1,5 +1,6 @@
 """Studies survive: what stops a run, a worker or the whole study costs only the runs that were under way."""
 
+import functools
 import json
 import os
 import signal
@@ -51,7 +52,9 @@ def start(tmp_path, *arguments, pause=0.4):
     (tmp_path / "jobs.py").write_text(JOB.replace("PAUSE", str(pause)))
     command = [sys.executable, "-m", "flatlab.study", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, cwd=tmp_path, start_new_session=True, **pipes)
+    # Tests that run in the background may ignore Ctrl-C, and what they start would inherit that; a terminal's does not.
+    listening = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, cwd=tmp_path, start_new_session=True, preexec_fn=listening, **pipes)
 
 
 def log(tmp_path):
