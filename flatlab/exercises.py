@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+CLOSE = 0.02  # relative: what looks like rounding
 REGISTRY: dict[str, "Exercise"] = {}
 
 
@@ -24,7 +25,8 @@ class Exercise:
 
     answer: a number, a tensor, a string, a set of strings (a list of ticks is taken as a set), or a function.
     mistakes: `{message: wrong answer}`, a value (of any shape) or a function, as `answer` is; each message says what
-        went wrong, not what the answer is. They are compared in order.
+        went wrong, not what the answer is. They are compared in order. A set one tick away from the answer speaks of
+        that tick: its message is also for any other set with this tick on the wrong side.
     inputs: for a function, the argument tuples on which it is compared. rtol, atol: how close numbers must be.
     praise: shown with a correct answer.
 
@@ -55,12 +57,17 @@ class Exercise:
             return Result("wrong", str(problem))
         except Exception as error:
             return Result("wrong", f"your function stopped with {type(error).__name__}: {error}")
+        if callable(given) and value and all(v is None for v in value):
+            return Result("wrong", "your function returns None: is its `return` missing?")
         if _unanswered(value):
             return Result("not answered yet", "replace the … with your answer and run the cell again")
-        fault = "not a mistake that we know; compare each step with the formula above"
+        fault = "not a mistake that we know; go through the steps of the text above once more"
         try:
-            if self._same(value, self._evaluate(self.answer)):
+            answer = self._evaluate(self.answer)
+            if self._same(value, answer):
                 return Result("correct", self.praise)
+            if self._same(value, answer, CLOSE):
+                fault = f"within {100 * CLOSE:.0f} % of the answer: give more digits, or look for a small term"
         except _NotComparable as problem:
             fault = str(problem)
         for message, wrong in self.mistakes.items():
@@ -69,7 +76,16 @@ class Exercise:
                     return Result("mistake", message)
             except _NotComparable:
                 continue  # of another shape or kind, so not this one
-        return Result("wrong", fault)
+        return self._wrong_tick(value) or Result("wrong", fault)
+
+    def _wrong_tick(self, given):
+        if isinstance(self.answer, set | frozenset) and isinstance(given, list | tuple | set | frozenset):
+            answer = _ticks(self.answer)
+            for message, wrong in self.mistakes.items():
+                tick = _ticks(wrong) ^ answer
+                if len(tick) == 1 and tick <= _ticks(given) ^ answer:
+                    return Result("mistake", f"one thing among others: {message}")
+        return None
 
     def _evaluate(self, answer):
         if not callable(answer):
@@ -80,11 +96,11 @@ class Exercise:
             raise _NotComparable("this exercise asks for a value, not for a function")
         return [answer(*arguments) for arguments in self.inputs]
 
-    def _same(self, given, wanted):
+    def _same(self, given, wanted, rtol=None):
         if isinstance(wanted, list) and callable(self.answer):
-            return all(self._same(g, w) for g, w in zip(given, wanted, strict=True))
+            return all(self._same(g, w, rtol) for g, w in zip(given, wanted, strict=True))
         if isinstance(wanted, set | frozenset) and isinstance(given, list | tuple | set | frozenset):
-            return set(given) == set(wanted)
+            return _ticks(given) == _ticks(wanted)
         if isinstance(wanted, str | set | frozenset | bool):
             if not isinstance(given, type(wanted)):
                 raise _NotComparable(f"the answer must be a {type(wanted).__name__}, and this is {given!r}")
@@ -95,11 +111,15 @@ class Exercise:
             raise _NotComparable(f"the answer must be numbers, and this is {given!r}") from error
         if given.shape != wanted.shape:
             raise _NotComparable(f"the shape is {tuple(given.shape)}, and it should be {tuple(wanted.shape)}")
-        return torch.allclose(given, wanted, rtol=self.rtol, atol=self.atol)
+        return torch.allclose(given, wanted, rtol=rtol or self.rtol, atol=self.atol)
 
 
 class _NotComparable(Exception):
     pass
+
+
+def _ticks(letters):
+    return {tick.casefold() if isinstance(tick, str) else tick for tick in letters}
 
 
 def _unanswered(value):

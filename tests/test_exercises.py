@@ -32,7 +32,8 @@ def number():
         (np.float64(5.436), "correct", "as on the sheet"),
         (2, "mistake", "that is f′"),
         (0.7358, "mistake", "other valley"),
-        (5.3, "wrong", "not a mistake that we know"),
+        (5.1, "wrong", "not a mistake that we know"),
+        (5.4, "wrong", "give more digits"),
         (math.nan, "wrong", "not a mistake that we know"),
         ("five", "wrong", "must be numbers"),
         ([5.4366], "wrong", r"shape is (1,), and it should be ()"),
@@ -60,7 +61,7 @@ def fails(x):
     "given, status, message",
     [
         (lambda x: ..., "not answered yet", "replace"),
-        (lambda x: None, "not answered yet", "replace"),
+        (lambda x: None, "wrong", "returns None"),
         (..., "not answered yet", "replace"),
         (None, "not answered yet", "replace"),
         (lambda x: x + x, "correct", ""),
@@ -68,6 +69,7 @@ def fails(x):
         (lambda x: x * x, "mistake", "a square"),
         (lambda x: 0.5 * x, "mistake", "the half"),
         (lambda x: 2.0, "wrong", "not a mistake that we know"),
+        (lambda x: 2.02 * x, "wrong", "small term"),
         (fails, "wrong", "IndexError: no such well"),
         (lambda: 2, "wrong", "TypeError"),
         (lambda x: "two", "wrong", "must be numbers"),
@@ -103,6 +105,23 @@ def test_answers_of_every_kind(answer, right, wrong):
     assert exercise.check(right).status == "correct"
     assert exercise.check(wrong).status in ("mistake", "wrong")
     assert exercise.check(...).status == "not answered yet"
+
+
+@pytest.mark.parametrize(
+    "given, status, message",
+    [
+        ({"b", "C"}, "correct", ""),
+        ({"A", "B", "C"}, "mistake", "A compares two seeds"),
+        (["A", "C"], "mistake", "one thing among others: A compares two seeds"),
+        ({"D"}, "mistake", "D alone"),
+        ({"C", "D"}, "wrong", "not a mistake that we know"),
+        ("BC", "wrong", "must be a set"),
+    ],
+)
+def test_a_set_hears_of_one_tick_that_is_wrong(given, status, message):
+    mistakes = {"D alone is not it": {"D"}, "A compares two seeds": {"A", "B", "C"}}
+    result = Exercise("ticks", {"B", "C"}, mistakes).check(given)
+    assert result.status == status and message in result.message
 
 
 def test_a_mistake_may_have_a_shape_of_its_own():
