@@ -37,7 +37,7 @@ class Claim:
         """The claim in Markdown."""
         low, high = self.interval
         spread = f" [{low:.4g}, {high:.4g}]" if high > low else ""
-        about = "; ".join(f"{stance} {claim}" for claim, stance in self.about.items())
+        about = "; ".join(f"{stance.replace('silent', 'silent on')} {claim}" for claim, stance in self.about.items())
         notes = [self.detail, f"Caveat: {self.caveat}" if self.caveat else "", about]
         tail = " ".join(f"{_capital(note).rstrip('.')}." for note in notes if note)
         return (
