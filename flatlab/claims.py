@@ -39,7 +39,7 @@ class Claim:
         spread = f" [{low:.4g}, {high:.4g}]" if high > low else ""
         about = "; ".join(f"{stance.replace('silent', 'silent on')} {claim}" for claim, stance in self.about.items())
         notes = [self.detail, f"Caveat: {self.caveat}" if self.caveat else "", about]
-        tail = " ".join(f"{_capital(note).rstrip('.')}." for note in notes if note)
+        tail = " ".join(f"{_capital(note).rstrip('. ')}." for note in notes if note)
         return (
             f"> **Claim {self.id} · {self.verdict}** · {self.sentence}.  \n"
             f"> Measured {self.measured:.4g}{spread}; the claim needs {_needs(self.bounds)}. {tail}".rstrip()
