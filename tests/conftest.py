@@ -15,6 +15,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("FLATLAB_THREADS", "1")
 
 
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if hasattr(item, "output_timeout"):  # a cell under nbval
+            item.output_timeout = 60  # seconds; nbval's 5 are too few on a machine that stops to breathe
+
+
 def pytest_terminal_summary(terminalreporter):
     reports = [report for kind in ("passed", "failed", "error", "skipped") for report in _of(terminalreporter, kind)]
     terminalreporter.section("flatlab")
