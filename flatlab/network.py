@@ -177,7 +177,8 @@ class NetworkLoss(Objective):
 
         def bytes_for(count):
             saved.clear()
-            with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.nbytes) or t, lambda t: t):
+            # The hook lets go of the tensor: an output saved by itself is a cycle through C++ that is never freed.
+            with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.nbytes), lambda nothing: nothing):
                 with torch.enable_grad():
                     self._chunk_loss(self.leaves(self.theta), self.inputs[:count], self.targets[:count])
             return sum(saved)

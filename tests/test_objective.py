@@ -1,5 +1,6 @@
 """An objective differentiates any function or network, and agrees with finite differences."""
 
+import gc
 import math
 import pickle
 from copy import deepcopy
@@ -171,6 +172,19 @@ def test_theta_is_a_copy():
     before = loss()
     loss.theta.zero_()
     assert loss() == before
+
+
+@every_network
+def test_a_loss_that_is_dropped_leaves_no_tensor_behind(name):
+    def tensors():
+        gc.collect()
+        return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+
+    parts = network(name)
+    sharpness.gradient_norm(NetworkLoss(*parts))
+    before = tensors()
+    sharpness.gradient_norm(NetworkLoss(*parts))
+    assert tensors() == before
 
 
 def test_running_statistics_are_followed():
