@@ -427,7 +427,7 @@ spread = {stage: answer_with_interval(minima, stage) for stage in tqdm(STAGES, l
 # Bars are 95 % intervals. Right: the same answer, of `λ_max` alone, for the other safety metrics.
 
 # %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "slide"}
-fig, axes = plt.subplots(1, 2, figsize=(9.5, 4), sharey=True)
+fig, axes = plt.subplots(1, 2, figsize=(9.2, 3.6), sharey=True)
 ends = np.array([interval for _, interval in spread.values()]).T
 middle = np.array([value for value, _ in spread.values()])
 axes[0].errorbar(range(5), middle, abs(ends - middle), fmt="o-", ms=10, lw=3, label="λ_max")
@@ -577,6 +577,7 @@ for ax, rates, time, values in pictures:
         ax.loglog(across, tops[:, i], "-", marker=mark, ms=5, color=shade, label=f"{rate:g}")
         if rates is FULL:
             ax.axhline(2 / rate, color=shade, ls=":", lw=1.5)
+for ax in axes[[0, 2]]:
     ax.legend(title="learning rate", fontsize=9, ncols=2)
 axes[0].set(xlabel="step", ylabel="λ_max", title="mini-batches", ylim=(1e-3, 6))
 axes[1].set(xlabel="train loss (training: ←)", title="mini-batches")
@@ -681,7 +682,7 @@ shown.set_index(["measure", "control"]).map("{:.3g}".format)
 # All eight measures and their intervals, against base (●) and against the early-stopped twin (◇):
 
 # %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "slide"}
-fig, axes = plt.subplots(2, 4, figsize=(10, 5.2), sharey=True)
+fig, axes = plt.subplots(2, 4, figsize=(9.2, 5), sharey=True)
 for ax, name in zip(axes.flat, [*SHARP, *SAFE]):
     for k, (comparison, colour) in enumerate((("against base", fl.plots.BLUE), ("against the twin", fl.plots.ORANGE))):
         rows = tests[(tests["comparison"] == comparison) & (tests["measure"] == name)]
@@ -691,10 +692,10 @@ for ax, name in zip(axes.flat, [*SHARP, *SAFE]):
     ax.axvline(0, color="black", lw=1.2, ls="-")
     ax.set(title=SHARP.get(name, name), yticks=range(5), yticklabels=FIVE, ylim=(4.6, -0.5))
 for ax in axes[0]:
-    ax.set(xlabel="powers of ten, → sharper")
+    ax.set(xlabel="log₁₀, → sharper")
 for ax in axes[1]:
     ax.set(xlabel="points, → worse")
-axes[0, 0].legend(fontsize=9, loc="upper right")
+fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=11)
 fl.plots.show(fig, "intervals of eight measures for five regularisers, against base and against the early-stopped twin")
 
 # %% [markdown]
@@ -871,10 +872,12 @@ fl.claims.declare(
 # The same grid for a network as they are used: ResNet-8 (width 16) on **CIFAR-10, JPEG re-encoded, 2,000-image subset**, 60 epochs, batch 128 or 64, learning rate 0.05 or 0.02. A run takes minutes, 240 of them take many hours: the study is **recorded**, it goes on, and this notebook reads what is in.
 
 # %%
-record = fl.data.recorded("photographs")
-for metric in ("test", "corrupted"):
-    record[f"{metric} error"] = 100 * (1 - record[f"{metric} accuracy"])
-record["ece"] *= 100
+def in_points(table):
+    errors = {f"{metric} error": 100 * (1 - table[f"{metric} accuracy"]) for metric in ("test", "corrupted")}
+    return table.assign(**errors, ece=100 * table["ece"])
+
+
+record = in_points(fl.data.recorded("photographs"))
 photos = record[record["stop"] == "end"].copy()
 runs_in = photos.groupby("seed").size()
 seeds_in = [seed for seed, count in runs_in.items() if count == 24]
@@ -928,8 +931,6 @@ def against_twin(name, column):
     return twin[column] - twin["base at equal loss"] if column in METRICS else np.exp(twin["log ratio"])
 
 
-
-
 def at_equal_loss(name):
     changes = {column: against_twin(name, column) for column in ON_THE_WAY}
     better = {column: change < 0 if column in METRICS else change > 1 for column, change in changes.items()}
@@ -973,15 +974,14 @@ def per_seed_change(name, column, comparison):
     return statistics.interval(change.groupby("seed").mean().reindex(seeds_in))
 
 
-def in_numbers(name, column, comparison):
-    centre, half = per_seed_change(name, column, comparison)
+def in_numbers(column, centre, half):
     ends = np.array([centre, centre - half, centre + half])
     return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*ends) if column in METRICS else "×{:.3g} [{:.3g}, {:.3g}]".format(*10**ends)
 
 
 ASKED = {"against base": RAW, "at equal train loss": EQUAL} if len(seeds_in) >= 3 else {}
 for comparison, columns in ASKED.items():
-    table = {SHARP.get(c, c): {name: in_numbers(name, c, comparison) for name in FIVE} for c in columns}
+    table = {SHARP.get(c, c): {name: in_numbers(c, *per_seed_change(name, c, comparison)) for name in FIVE} for c in columns}
     display(pd.DataFrame(table).T.rename_axis(comparison))
 
 # %% [markdown]
@@ -1041,41 +1041,59 @@ fl.claims.declare(
 # **A twin that has cooled down.** For one setting (batch 128, learning rate 0.05) the baseline was also trained with *complete* schedules of 12 to 30 epochs instead of 60. Each ends with a learning rate of 0, as the regularised runs do. Between two lengths lies one that ends at augmentation's train loss; as before we join the points by straight lines in the logarithms.
 
 # %%
-annealed = fl.data.recorded("photographs_annealed")
-annealed = annealed.assign(batch=128, lr=0.05, control="base")
-MORE = ("lambda max", "trace", "relative flatness", "fisher rao")
+annealed = in_points(fl.data.recorded("photographs_annealed")).assign(batch=128, lr=0.05, control="base")
 
 
-def beside_cooled(name):
+def beside_cooled(name, column):
+    """Per seed, beside the cooled twin: log₁₀ of the ratio of a sharpness, the difference of a safety metric."""
     setting = photos.query("control == @name and batch == 128 and lr == 0.05")
     rows = pd.concat([annealed, setting[setting["seed"].isin(annealed["seed"])]])
-    rows["test error"] = 100 * (1 - rows["test accuracy"])
-    twins = {column: fl.minima.at_equal_loss(rows, column) for column in (*MORE, "test error")}
-    row = {SHARP.get(column, column): np.exp(twins[column]["log ratio"]).tolist() for column in MORE}
-    error = twins["test error"]
-    return {"train loss": error["train loss"].tolist(), **row, "points": (error["test error"] - error["base at equal loss"]).tolist()}
+    twin = fl.minima.at_equal_loss(rows, column).set_index("seed")
+    return twin[column] - twin["base at equal loss"] if column in METRICS else twin["log ratio"] / np.log(10)
 
 
-print(f"recorded: seeds {sorted(annealed['seed'].unique().tolist())}")
-pd.DataFrame({name: beside_cooled(name) for name in ("aug", "aug+SAM")}).T.map(lambda row: ", ".join(f"{v:.2g}" for v in row))
+seeds_cooled = sorted(annealed["seed"].unique().tolist())
+print(f"recorded: seeds {seeds_cooled}; train losses at the end:")
+for name in ("aug", "aug+SAM"):
+    setting = photos.query("control == @name and batch == 128 and lr == 0.05 and seed in @seeds_cooled")
+    print(f"{name:8s}", *setting["train loss"].round(2))
+moved = {name: {column: beside_cooled(name, column) for column in RAW} for name in ("aug", "aug+SAM")}
+table = {n: {SHARP.get(c, c): in_numbers(c, *statistics.interval(v)) for c, v in row.items()} for n, row in moved.items()}
+pd.DataFrame(table).rename_axis("beside a cooled twin")
 
 # %% [markdown]
-# The sharpness columns are factors beside the cooled twin (one number per seed), *points* the difference in test error. At equal train loss, both fully cooled, `λ_max` and the trace call the augmented network *flatter* than the baseline, κ and the Fisher-Rao norm call it *sharper*; and it is better, by several points. Raw, all four had called it sharper.
+# **What you see.** Means over three seeds with 95 % t-intervals: factors for a sharpness, points for a safety metric. At equal train loss, both fully cooled, augmentation is *sharper* than the baseline by κ and *flatter* by the trace; the other measures cannot tell. Raw, all of them had called it six to twenty times sharper. And it is better in test error by many points, *and worse in ECE*: a baseline whose training ends that early is hardly overconfident, so calibration, which raw was the one metric that all five improved, is at equal train loss the one that augmentation loses. With SAM on top κ still says sharper, and now `λ_max` too says flatter.
 
 # %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
-cooled = beside_cooled("aug")
-apart = np.log10(np.array(cooled["κ"]) / np.array(cooled["λ_max"]))
-loss = ", ".join(f"{v:.2g}" for v in cooled["train loss"])
-fl.claims.declare(
-    "10.8 cooled", "beside a cooled twin of equal train loss, κ makes more of augmentation than λ_max does (log₁₀ of the ratio)",
-    apart.mean(), "holds with a caveat", above=0, interval=(apart.min(), apart.max()),
-    caveat=f"{len(apart)} of 3 seeds, one setting; written after a look at them",
-    detail=f"Recorded; train loss {loss}; λ_max × {', '.join(f'{v:.2f}' for v in cooled['λ_max'])}, "
-    f"κ × {', '.join(f'{v:.2f}' for v in cooled['κ'])}",
+def claim_cooled(end, sentence, values, verdict, caveat="", **bounds):
+    centre, half = statistics.interval(values)
+    return fl.claims.declare(
+        f"10.8 cooled {end}", f"photographs, augmentation beside a cooled twin: {sentence}",
+        centre, verdict, interval=(centre - half, centre + half), caveat=caveat,
+        detail="Recorded, seed by seed: " + ", ".join(f"{v:+.2f}" for v in values), **bounds,
+    )  # fmt: skip
+
+
+cooled, one = moved["aug"], "one setting, three seeds"
+for sentence, column, verdict in (
+    ("sharper by κ (log₁₀ of the ratio)", "relative flatness", CAVEAT),
+    ("sharper by λ_max (log₁₀ of the ratio)", "lambda max", OPEN),
+    ("sharper by the trace (log₁₀ of the ratio)", "trace", NOT),
+):
+    display(claim_cooled(SHARP.get(column, column), sentence, cooled[column], verdict, one if verdict == CAVEAT else "", above=0))
+for column, verdict in (("test error", CAVEAT), ("ece", NOT), ("corrupted error", OPEN)):
+    sentence = f"better by {column} (points)"
+    display(claim_cooled(column, sentence, cooled[column], verdict, one if verdict == CAVEAT else "", below=0))
+
+# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+claim_cooled(
+    "disagree", "κ makes more of it than λ_max does (log₁₀ of the ratio)",
+    cooled["relative flatness"] - cooled["lambda max"], CAVEAT, above=0,
+    caveat="one setting; written after a look at the first seed; the two others came later",
 )  # fmt: skip
 
 # %% [markdown]
-# Compare κ with the table of snapshots above. Beside a snapshot the augmented network's κ is *smaller*, beside the cooled twin *larger*, in the one setting where we have both. A snapshot is taken at a high learning rate and has not come to rest; so do not read directions off the table of snapshots. One seed settles nothing. But it shows what a sentence such as "sharper and better" rests on: on a measure, and on what is held fixed, and how.
+# Compare κ with the table of snapshots above. Beside a snapshot the augmented network's κ is *smaller*, beside the cooled twin *larger*, in the one setting where we have both. A snapshot is taken at a high learning rate and has not come to rest; so do not read directions off the table of snapshots. This is what a sentence such as "sharper and better" rests on: on a measure, and on what is held fixed, and how.
 
 # %% [markdown]
 # The conditioning slider on photographs, as far as it can be had: from one complete seed on the numbers, from three on also given the train loss and with intervals, from six on the tests. (A stratum of one seed holds six minima: too few to take the train loss out as well. Three seeds can be drawn with replacement in ten ways only: such an interval shows the scatter, and is no 95 %.)
@@ -1325,7 +1343,7 @@ fixed.check(ticks)
 # | C5, flatter baseline, worse on all metrics? | established for none of the five |
 # | learning rate → sharpness? | a factor of a hundred, nearly all of it by way of the train loss; the ceiling 2/η where it is touched |
 #
-# And on the photographs that are in (three complete seeds): raw, at least four of five are sharper by each of four measures, C3; beside snapshots of equal train loss none is; beside a cooled twin `λ_max` and κ disagree about augmentation (one seed). ECE is better for all five, test error and corrupted images with augmentation.
+# And on the photographs that are in (three complete seeds): raw, at least four of five are sharper by each of four measures, C3; beside snapshots of equal train loss none is; beside a cooled twin (one setting, three seeds) augmentation is sharper by κ and flatter by the trace, better in test error and worse in ECE. Raw, ECE is better for all five, test error and corrupted images with augmentation.
 #
 # **You may now say** "within equal learning rate and batch size", or "given the train loss", and say why you chose that.
 #
@@ -1339,7 +1357,7 @@ fixed.check(ticks)
 # - One set of 300 training and 1,497 test images. The seeds vary initial weights and order of the batches, not the images.
 # - A partial rank correlation removes a straight line in the ranks. Where the true relation is bent, something of the train loss is left in.
 # - The bootstrap over ten seeds is somewhat too narrow, and Wilcoxon's test needs differences whose signs could as well be turned; neither knows about other data sets.
-# - The study on photographs is unfinished where the count says so, its twins are snapshots from the middle of a schedule (cooled ones exist for one setting and one seed), and it is not the paper's size: ResNet-8, 2,000 images.
+# - The study on photographs is unfinished where the count says so, its twins are snapshots from the middle of a schedule (cooled ones exist for one setting and three seeds), and it is not the paper's size: ResNet-8, 2,000 images.
 #
 # ### References
 #
