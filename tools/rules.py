@@ -7,7 +7,7 @@ from itertools import zip_longest
 from lessons import CLAIM, WIDGET, Lesson, hidden_solutions, launch_source, setup_source, tags
 
 HEADINGS = ("Predict", "Build it", "Play", "Break it", "Exercises", "Take away")
-LONGEST_CELL, LONGEST_SETUP = 25, 40  # lines
+LONGEST_CELL = 25  # lines
 SHORTEST_ALT = 8  # words
 LARGEST_FILE = 500_000  # bytes
 FEWEST_SLIDES = 5
@@ -94,10 +94,9 @@ def no_semicolon(lesson):
 
 def short_cells(lesson):
     for cell in lesson.cells("code"):
-        limit = LONGEST_SETUP if {"setup", "self-check"} & set(tags(cell)) else LONGEST_CELL
         lines = len(cell.source.splitlines())
-        if lines > limit:
-            yield f"a code cell has {lines} lines, at most {limit} are allowed: {_start(cell)}"
+        if lines > LONGEST_CELL:
+            yield f"a code cell has {lines} lines, at most {LONGEST_CELL} are allowed: {_start(cell)}"
 
 
 def enough_prose(lesson):

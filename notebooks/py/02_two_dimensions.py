@@ -701,9 +701,7 @@ direction = fl.exercises.Exercise(
         "a curvature must not change when the arrow gets longer: divide by something": _form,
         "you divided by the length of v; v enters twice, so use its square": lambda H, v: _form(H, v) / v.norm(),
         "you lost the off-diagonal of H, the mixed derivative f_xy": lambda H, v: _diagonal(H, v) / (v @ v),
-        "the off-diagonal counts twice, once for xy and once for yx": lambda H, v: (
-            (_form(H, v) + _diagonal(H, v)) / 2 / (v @ v)
-        ),
+        "the off-diagonal counts twice: xy and yx": lambda H, v: (_form(H, v) + _diagonal(H, v)) / 2 / (v @ v),
         "that is the length of H v, which also changes sideways; project it on v": lambda H, v: (H @ v).norm() / v.norm(),
     },
     inputs=[

@@ -1083,18 +1083,6 @@ def _first(losses, traces, level, below=lambda loss, level: loss <= level):
     return next((t for loss, t in zip(losses, traces, strict=True) if below(loss, level)), None)
 
 
-def _last(losses, traces, level):
-    return _first(losses[::-1], traces[::-1], level)
-
-
-def _nearest(losses, traces, level):
-    return min(zip(losses, traces, strict=True), key=lambda pair: abs(pair[0] - level))[1]
-
-
-def _before(losses, traces, level):
-    return _first(losses[1:], traces[:-1], level)
-
-
 _run = [0.7, 0.3, 0.0104, 0.008, 0.05, 0.004, 0.03], [5.0, 40.0, 30.0, 20.0, 35.0, 2.0, 25.0]
 _flat = [0.7, 0.2, 0.01, 0.002], [4.0, 9.0, 8.0, 1.0]
 level_check = fl.exercises.Exercise(
@@ -1102,15 +1090,15 @@ level_check = fl.exercises.Exercise(
     answer=_first,
     inputs=[(*_run, 0.01), (*_flat, 0.01), (*_run, 0.1)],
     mistakes={
-        "that is the end of the run: an equal-steps comparison": lambda losses, traces, level: traces[-1],
-        "that is the last moment at or below the level, not the first": _last,
-        "that is the moment *nearest* to the level, which may still be above it": _nearest,
-        "one too early: at the moment that you return, the loss is still above the level": _before,
-        "that is the peak of the trace": lambda losses, traces, level: max(traces),
+        "that is the end of the run: an equal-steps comparison": lambda ls, ts, level: ts[-1],
+        "that is the last moment at or below the level, not the first": lambda ls, ts, level: _first(ls[::-1], ts[::-1], level),
+        "that is the moment *nearest* to the level, which may still be above it": lambda ls, ts, level: min(zip(ls, ts), key=lambda pair: abs(pair[0] - level))[1],
+        "one too early: at the moment that you return, the loss is still above the level": lambda ls, ts, level: _first(ls[1:], ts[:-1], level),
+        "that is the peak of the trace": lambda ls, ts, level: max(ts),
         "`level` or less: a loss of exactly 0.01 counts": lambda ls, ts, level: _first(ls, ts, level, lambda a, b: a < b),
     },
     praise="and where it is None, leave the network out and say so.",
-)
+)  # fmt: skip
 
 # %% [markdown]
 # Your answer:
