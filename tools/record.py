@@ -180,6 +180,16 @@ def photographs_annealed(seed: int, epochs: int) -> list[dict]:
     return fl.minima.minimum(model, data, fl.training.control("base", epochs=epochs), seed, spectrum=True)
 
 
+def photographs_cooled(seed: int, batch: int, lr: float, epochs: int) -> list[dict]:
+    """`photographs_annealed` in the other settings of batch and rate, and for a fourth seed."""
+    data = fl.images.cifar(10, train=2000, test=2000)
+    model = fl.models.resnet((1, 1, 1), width=16, seed=seed)
+    recipe = fl.training.control("base", epochs=epochs, batch=batch, lr=lr)
+    return fl.minima.minimum(model, data, recipe, seed, spectrum=seed < 3)
+
+
+# Lengths that end on both sides of the train losses of augmentation, with and without SAM, in each setting.
+COOLED = {(64, 0.05): (12, 16, 20), (64, 0.02): (16, 20, 25), (128, 0.02): (20, 25, 30), (128, 0.05): (16, 20, 25)}
 SUBSET = "CIFAR-10, JPEG re-encoded, 2,000-image subset (2,000 to train, 2,000 to test); ResNet-8, width 16, float32"
 STUDIES = {
     "photographs": (
@@ -190,6 +200,17 @@ STUDIES = {
     "photographs_annealed": (
         photographs_annealed,
         fl.study.grid(seed=range(3), epochs=(12, 16, 20, 25, 30)),
+        SUBSET,
+    ),
+    "photographs_cooled": (
+        photographs_cooled,
+        [
+            {"seed": seed, "batch": batch, "lr": lr, "epochs": epochs}
+            for seed in range(4)
+            for (batch, lr), lengths in COOLED.items()
+            for epochs in lengths
+            if seed == 3 or (batch, lr) != (128, 0.05)  # those are in photographs_annealed
+        ],
         SUBSET,
     ),
 }
