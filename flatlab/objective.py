@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable
-from functools import wraps
+from copy import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,21 +12,37 @@ from torch import Tensor, autograd
 Product = Callable[[Tensor], Tensor]
 
 
-class Estimate(float):
-    """A number that carries its standard error in `.stderr` (NaN where it is unknown)."""
+class Estimate(Tensor):
+    """Numbers `(...)` with their standard errors in `.stderr`, of the same shape (NaN where it is unknown).
 
-    stderr: float
+    Formats like a number where it is one, and fills a pandas column with numbers; whatever is computed from it is an
+    ordinary tensor.
+    """
 
-    def __new__(cls, value: float, stderr: float = math.nan):
-        self = super().__new__(cls, value)
-        self.stderr = float(stderr)
+    stderr: Tensor
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    def __new__(cls, value, stderr=math.nan):
+        value = torch.as_tensor(value).detach()
+        self = value.clone().as_subclass(cls)
+        self.stderr = torch.as_tensor(stderr, dtype=value.dtype, device=value.device).expand(value.shape).clone()
         return self
 
-    def __getnewargs__(self):
-        return float(self), self.stderr
+    def __reduce_ex__(self, _):
+        return Estimate, (self.as_subclass(Tensor), self.stderr)
 
-    def __repr__(self):
-        return f"{float(self):.6g} ± {self.stderr:.2g}"
+    def __deepcopy__(self, _):
+        return Estimate(self, self.stderr)
+
+    def __format__(self, spec):
+        return format(self.item(), spec) if self.ndim == 0 else super().__format__(spec)
+
+    def __repr__(self, **_):
+        if self.ndim == 0:
+            return f"{self.item():.6g} ± {self.stderr.item():.2g}"
+        return f"{self.as_subclass(Tensor)!r} ± {self.stderr!r}"
+
+    __str__ = __repr__
 
 
 class Objective:
@@ -35,15 +52,17 @@ class Objective:
         not mix. Derivatives are taken by double backward unless a subclass knows better.
     dim: P, or None if any length will do. Only with `dim=1` a float or 0-d tensor is a point too, and then every
         result is 0-d.
-    theta: the current parameters `(P,)`, used wherever `theta` is left out.
+    theta: the current parameters `(P,)`, or `(M, P)` of M members, used wherever `theta` is left out.
 
-    Lists become float64; tensors and arrays keep their floating type. Errors: ValueError for a missing point, a
-    wrong shape, an integer tensor, or (in derivatives) a loss that is not finite.
+    Objectives of the same parameters add and subtract, and are multiplied by a number or by one number per member
+    `(M,)`: `loss + 0.1 * kappa`. Lists become float64; tensors and arrays keep their floating type. Errors: ValueError
+    for a missing point, a wrong shape, an integer tensor, or (in derivatives) a loss that is not finite.
     """
 
     theta: Tensor | None = None
     dim: int | None = None
-    members: "list[Objective] | None" = None  # the objectives that an ensemble consists of
+    source: "Any" = None  # the NetworkLoss whose data a batch is drawn from
+    strict = True  # derivatives refuse a loss that is not finite; in training a diverged member must not stop the rest
 
     def __init__(self, function: Callable[[Tensor], Tensor], dim: int | None = None, theta=None):
         self.function, self.dim = function, dim
@@ -84,12 +103,19 @@ class Objective:
         hessian = self._hessian(self._rows(theta))
         return hessian[0, 0] if theta.ndim == 0 else hessian
 
+    def on(self, inputs: Tensor, targets: Tensor, **state: Any) -> "Objective":
+        """The objective of one batch; one without data stays what it is."""
+        alike = copy(self)
+        alike.strict = False
+        return alike
+
     def point(self, theta=None) -> Tensor:
         """`theta` as a tensor `(..., P)`, checked; the current parameters if it is left out."""
         if theta is None:
-            if self.theta is None:
+            theta = self.theta
+            if theta is None:
                 raise ValueError("theta is missing: this objective has no current parameters, so pass a point")
-            return self.theta
+            return theta
         theta = as_float_tensor(theta, "theta")
         if theta.ndim == 0 and self.dim != 1:
             raise ValueError(f"theta is a single number: pass a vector of {self.dim or 'all'} parameters")
@@ -97,6 +123,22 @@ class Objective:
             fix = "theta[:, None]" if self.dim == 1 else f"(..., {self.dim})"
             raise ValueError(f"theta has shape {tuple(theta.shape)}: its last axis holds the parameters, so use {fix}")
         return theta
+
+    def __add__(self, other: "Objective") -> "Objective":
+        return Sum([*self._parts(), *_parts(other)])
+
+    def __sub__(self, other: "Objective") -> "Objective":
+        return self + -1.0 * other
+
+    def __mul__(self, scale: "float | Tensor") -> "Objective":
+        if isinstance(scale, Objective):
+            raise ValueError("an objective is multiplied by a number, or by one number per member (M,)")
+        return Sum([(scale * s, part) for s, part in self._parts()])
+
+    __rmul__ = __mul__
+
+    def _parts(self) -> "list[tuple[Any, Objective]]":
+        return [(1.0, self)]
 
     @staticmethod
     def _rows(theta):
@@ -116,10 +158,12 @@ class Objective:
 
     def _slope(self, theta, create_graph):
         with torch.enable_grad():
-            value = require_finite(self._value(theta)).sum()
+            value = self._value(theta)
+        if self.strict:
+            require_finite(value)
         if not value.requires_grad:
             return torch.zeros_like(theta)
-        return autograd.grad(value, theta, create_graph=create_graph, materialize_grads=True)[0]
+        return autograd.grad(value.sum(), theta, create_graph=create_graph, materialize_grads=True)[0]
 
     def _linearize(self, theta):
         theta = theta.detach().requires_grad_()
@@ -133,17 +177,49 @@ class Objective:
         return torch.stack([product(unit.expand_as(theta).contiguous()) for unit in units], dim=-2)
 
 
-def for_members(measure):
-    """Let a measure of one objective take an ensemble too, and return a list with one value per member."""
+class Sum(Objective):
+    """`Σ_i s_i f_i(θ)`, what `+ - *` make: the parts share their parameters; s_i is a number or one per member `(M,)`.
 
-    @wraps(measure)
-    def each(objective, *arguments, **options):
-        members = getattr(objective, "members", None)
-        if members is None:
-            return measure(objective, *arguments, **options)
-        return [measure(member, *arguments, **options) for member in members]
+    The current parameters are those of the first part that has some, and batches are drawn from the first that has data.
+    """
 
-    return each
+    def __init__(self, parts: "list[tuple[Any, Objective]]"):
+        self.parts = parts
+        dims = {part.dim for _, part in parts if part.dim is not None}
+        if len(dims) > 1:
+            raise ValueError(f"the objectives have {' and '.join(map(str, sorted(dims)))} parameters: add only those "
+                             "of the same parameters")  # fmt: skip
+        self.dim = next(iter(dims), None)
+        self.source = next((part.source for _, part in parts if part.source is not None), None)
+
+    @property
+    def theta(self):
+        return next((theta for _, part in self.parts if (theta := part.theta) is not None), None)
+
+    def point(self, theta=None):
+        for _, part in self.parts:
+            if theta is not None or part.theta is not None:
+                theta = part.point(theta)
+        return super().point(theta)
+
+    def on(self, inputs, targets, **state):
+        alike = copy(self)
+        alike.parts = [(s, part.on(inputs, targets, **state)) for s, part in self.parts]
+        alike.source = next((part.source for _, part in alike.parts if part.source is not None), None)
+        return alike
+
+    def _parts(self):
+        return self.parts
+
+    def _value(self, theta):
+        return sum(_scale(s, 0) * part._value(theta) for s, part in self.parts)
+
+    def _gradient(self, theta):
+        return sum(_scale(s, 1) * part._gradient(theta) for s, part in self.parts)
+
+    def _linearize(self, theta):
+        products = [(_scale(s, 1), part._linearize(theta)) for s, part in self.parts]
+        return lambda v: sum(s * product(v) for s, product in products)
 
 
 def require_finite(loss: Tensor) -> Tensor:
@@ -167,3 +243,14 @@ def as_float_tensor(values, name: str) -> Tensor:
         return torch.as_tensor(np.asarray(values, dtype=float))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be numbers of one shape, e.g. [3.0, 2.0]; got {values!r}") from error
+
+
+def _parts(other):
+    if not isinstance(other, Objective):
+        raise ValueError(f"{other!r} is no objective: add objectives of the same parameters, e.g. loss + 0.1 * kappa")
+    return other._parts()
+
+
+def _scale(s, axes):
+    """A factor in a shape that multiplies values `(..., M)`, or gradients `(..., M, P)` with one more axis."""
+    return s[(..., *[None] * axes)] if isinstance(s, Tensor) and s.ndim else s
