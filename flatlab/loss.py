@@ -121,6 +121,12 @@ class NetworkLoss(Objective):
         alike._theta, alike.buffers = Objective.point(self, theta).detach(), buffers or self.buffers
         return alike
 
+    def double(self) -> "NetworkLoss":
+        """The same loss in float64 (float32 on mps, which has no other), data and buffers included."""
+        kind = torch.float32 if self._like().device.type == "mps" else torch.float64
+        buffers = self.buffers and {n: b.to(kind) if b.is_floating_point() else b for n, b in self.buffers.items()}
+        return self.at(self.theta.to(kind), buffers)
+
     def member(self, k: int) -> "NetworkLoss":
         """The loss of member k alone."""
         alike, count = self.at(self.point()[k]), len(self.point())

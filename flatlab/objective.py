@@ -109,6 +109,10 @@ class Objective:
         alike.strict = False
         return alike
 
+    def double(self) -> "Objective":
+        """The objective in float64, for differences that nearly cancel; a plain function has the type of its theta."""
+        return self
+
     def point(self, theta=None) -> Tensor:
         """`theta` as a tensor `(..., P)`, checked; the current parameters if it is left out."""
         if theta is None:
@@ -207,6 +211,9 @@ class Sum(Objective):
         alike.parts = [(s, part.on(inputs, targets, **state)) for s, part in self.parts]
         alike.source = next((part.source for _, part in alike.parts if part.source is not None), None)
         return alike
+
+    def double(self):
+        return Sum([(s, part.double()) for s, part in self.parts])
 
     def _parts(self):
         return self.parts
