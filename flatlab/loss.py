@@ -16,7 +16,7 @@ from flatlab.objective import Objective, require_finite
 
 GRAPH_BYTES = 2**30  # what the graph of one gradient may take before members and data are split
 SKEW = 1e-3  # |<u, Hv> - <v, Hu>| as a share of |Hu||v|, above which a second derivative is wrong
-TRAINED = nn.modules.batchnorm._NormBase
+TRAINED, DROPOUT = nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor, smoothing: Tensor | float = 0.0) -> Tensor:
@@ -96,7 +96,7 @@ class NetworkLoss(Objective):
     @property
     def members(self) -> int | None:
         """M, or None for the loss of one network."""
-        own = len(self._x) if self._own else None
+        own = len(self._x) if self.own else None
         return own if self._theta is None or self._theta.ndim == 1 else self._theta.shape[-2]
 
     @property
@@ -108,12 +108,36 @@ class NetworkLoss(Objective):
         theta = self.theta if theta is None else super().point(theta)
         like = self._like()
         theta = theta.to(like.device, like.dtype)
-        if self._own and (theta.ndim < 2 or theta.shape[-2] != len(self._x)):
+        if self.own and (theta.ndim < 2 or theta.shape[-2] != len(self._x)):
             if theta.ndim > 1:
                 raise ValueError(f"theta has shape {tuple(theta.shape)}: inputs and targets are of {len(self._x)} "
                                  f"members, so it must be (..., {len(self._x)}, {self.dim})")  # fmt: skip
             theta = theta.expand(len(self._x), -1)
         return theta
+
+    @property
+    def data(self) -> tuple[Tensor, Tensor]:
+        """Inputs and targets with members first, `(1 or M, N, ...)`."""
+        return self._x, self._y
+
+    @property
+    def fast(self) -> "Mlps | None":
+        """The fast path of a plain MLP, if this is one."""
+        return self._network if isinstance(self._network, Mlps) else None
+
+    @property
+    def has_images(self) -> bool:
+        return self._modules.has_images
+
+    @property
+    def has_dropout(self) -> bool:
+        return any(isinstance(m, DROPOUT) and m.p > 0 for m in self._modules.model.modules())
+
+    def stacked_buffers(self, members: int) -> dict[str, Tensor]:
+        """A row of the buffers for each member: the model's own, or those that this loss has."""
+        if self.buffers:
+            return {n: b.expand(members, *b.shape[1:]).clone() for n, b in self.buffers.items()}
+        return self._modules.stacked_buffers(members, self._like())
 
     def at(self, theta: Tensor, buffers: dict[str, Tensor] | None = None) -> "NetworkLoss":
         """The same loss with other current weights `(P,)` or `(M, P)`, and batch-norm buffers, one row per member."""
@@ -130,8 +154,8 @@ class NetworkLoss(Objective):
     def member(self, k: int) -> "NetworkLoss":
         """The loss of member k alone."""
         alike, count = self.at(self.point()[k]), len(self.point())
-        alike._x, alike._y = (d[k : k + 1] if self._own else d for d in (self._x, self._y))
-        alike._own = False
+        alike._x, alike._y = (d[k : k + 1] if self.own else d for d in (self._x, self._y))
+        alike.own = False
         alike.inputs, alike.targets = alike._x[0], alike._y[0]
         alike.buffers = {n: b[k : k + 1] for n, b in self.buffers.items()} if self.buffers else None
         alike.seeds = [(self.seeds or range(count))[k]]
@@ -145,7 +169,7 @@ class NetworkLoss(Objective):
         alike = copy(self)
         own = inputs.ndim == self._x.ndim
         alike._x, alike._y = (inputs, targets) if own else (inputs[None], targets[None])
-        alike._own, alike._stream, alike.inputs, alike.targets = own and len(inputs) > 1, None, inputs, targets
+        alike.own, alike._stream, alike.inputs, alike.targets = own and len(inputs) > 1, None, inputs, targets
         alike.buffers, alike._training, alike.strict = buffers, training, False
         alike.smoothing, alike.autocast, alike._moved = smoothing, autocast, False
         return alike
@@ -236,7 +260,7 @@ class NetworkLoss(Objective):
 
     def first(self, count: int) -> "NetworkLoss":
         """The same loss on the first `count` samples."""
-        inputs, targets = (d[:, :count] if self._own else d[0, :count] for d in (self._x, self._y))
+        inputs, targets = (d[:, :count] if self.own else d[0, :count] for d in (self._x, self._y))
         alike = self.on(inputs, targets, self.buffers)
         alike.strict = True
         return alike
@@ -357,7 +381,7 @@ class NetworkLoss(Objective):
                 for part in zip(x.split(size), y.split(size), strict=True):
                     yield part[0][None], part[1][None], len(part[0]) / self.count
             return
-        chosen = self._chosen(rows, len(self._x)) if self._own else slice(None)
+        chosen = self._chosen(rows, len(self._x)) if self.own else slice(None)
         for x, y in zip(self._x.split(size, 1), self._y.split(size, 1), strict=True):
             yield x[chosen], y[chosen], x.shape[1] / self.count
 
@@ -366,10 +390,10 @@ class NetworkLoss(Objective):
         counts = {len(d) for d, own in data if own}
         if len(counts) > 1:
             raise ValueError(f"inputs and targets are lists of {' and '.join(map(str, counts))}: one tensor per member")
-        self._own = bool(counts)
+        self.own = bool(counts)
         members = next(iter(counts), 1)
         self._x, self._y = (d if own else d[None].expand(members, *d.shape) for d, own in data)
-        self.inputs, self.targets = (d if own else d[0] for d, own in zip((self._x, self._y), (self._own,) * 2))
+        self.inputs, self.targets = (d if own else d[0] for d, own in zip((self._x, self._y), (self.own,) * 2))
         if self._x.ndim < 2 or self._y.ndim < 2:
             raise ValueError("inputs or targets is a single number: give one row per sample")
         if self._x.shape[1] == 0:
@@ -383,7 +407,7 @@ class NetworkLoss(Objective):
         alike = copy(self)
         x, own = _stacked(inputs, "inputs")
         alike._x = x if own else x[None]
-        alike._own, alike._stream = own, None
+        alike.own, alike._stream = own, None
         alike._y = torch.zeros(alike._x.shape[:2], device=alike._x.device)
         return alike
 
@@ -429,7 +453,7 @@ class NetworkLoss(Objective):
             return
         part = self.first(2)
         leaf = part.point().reshape(-1, self.dim)[:1].detach().requires_grad_()
-        part = part if not part._own else part.on(part._x[:1], part._y[:1], part.buffers)
+        part = part if not part.own else part.on(part._x[:1], part._y[:1], part.buffers)
         with torch.enable_grad():
             slope = autograd.grad(
                 part._mean(leaf, part._x, part._y).sum(), leaf, create_graph=True, materialize_grads=True

@@ -62,6 +62,7 @@ class Objective:
     theta: Tensor | None = None
     dim: int | None = None
     source: "Any" = None  # the NetworkLoss whose data a batch is drawn from
+    noise: Callable[[], Tensor]  # in a rule of descent: standard normals (M, P), each member's from its own generator
     strict = True  # derivatives refuse a loss that is not finite; in training a diverged member must not stop the rest
 
     def __init__(self, function: Callable[[Tensor], Tensor], dim: int | None = None, theta=None):
@@ -195,6 +196,14 @@ class Sum(Objective):
                              "of the same parameters")  # fmt: skip
         self.dim = next(iter(dims), None)
         self.source = next((part.source for _, part in parts if part.source is not None), None)
+
+    @property
+    def inputs(self):
+        return self.source.inputs
+
+    @property
+    def targets(self):
+        return self.source.targets
 
     @property
     def theta(self):
