@@ -1,10 +1,13 @@
 """Sharpness-aware minimisation in the form of a torch optimiser."""
 
+import weakref
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import chain
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 
@@ -16,105 +19,102 @@ class SAM(torch.optim.Optimizer):
     rho: length of ε over all groups (units of θ). adaptive: ASAM, `ε = ρ T²∇L/‖T∇L‖` with T = |θ|.
 
     With a closure, `optimiser.step(closure)`, the closure zeroes the gradients, computes the loss, calls backward and
-    returns the loss; it runs twice. In two steps: backward, `ascend()`, zero_grad, backward, `step()`. Batch-norm
-    statistics move in the first pass only. ρ = 0 is the base optimiser bit by bit, and a zero gradient gives a plain
-    step. Weights are restored from a copy, also after an exception in the closure. Schedulers, `state_dict` and bf16
-    autocast need nothing special.
-
-    fp16 with a GradScaler `s`, in two steps (the scaler refuses a closure): `s.scale(loss).backward()`,
-    `s.unscale_(opt)`, `opt.ascend()`, `s.update()`, `opt.zero_grad()`; the second loss: `s.scale(loss).backward()`,
-    `s.step(opt)`, `opt.restore()` (where the scaler skipped the step, the weights are back at θ), `s.update()`.
-
-    Errors: ValueError for a negative radius; RuntimeError for `step()` without a closure and without `ascend()`.
+    returns the loss; it runs twice. In two steps: backward, `ascend()`, zero_grad, backward, `step()`, or `restore()`
+    to give up. Batch-norm statistics move in the first pass only. ρ = 0 is the base optimiser bit by bit, and a zero
+    gradient gives a plain step. Weights come back from a copy, also after an exception or Ctrl-C in `step` or `ascend`.
+    Schedulers, a plain optimiser's `state_dict` and bf16 autocast need nothing special. Errors: ValueError for a
+    negative radius; RuntimeError for `step()` without a closure and without `ascend()`, and for a copy in between.
     Source: Foret et al. 2021; Kwon et al. 2021 (adaptive).
     """
 
-    def __init__(self, params, base: type[torch.optim.Optimizer], rho: float = 0.05, adaptive=False, **options):
+    _old: list[tuple[Tensor, Tensor, int]] | None = None  # while uphill: weights, their copies and versions at θ
+    _buffers: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
+    _unhook: Callable[[], Any] = staticmethod(lambda: None)
+
+    def __init__(self, params, base: type[torch.optim.Optimizer], rho: float = 0.05, adaptive: bool = False, **options):
         super().__init__(params, {"rho": rho, "adaptive": adaptive})
         self.base = base(self.param_groups, **options)
-        self.param_groups = self.base.param_groups
-        self._old: dict[torch.Tensor, torch.Tensor] = {}
-        self._kept = ExitStack()
+        self.param_groups, self.state = self.base.param_groups, self.base.state
+        self.defaults = {**self.base.defaults, **self.defaults}  # where a scheduler looks for a momentum
 
-    def add_param_group(self, param_group: dict) -> None:
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, with a `rho` and `adaptive` of its own if it holds them."""
-        for name in ("rho", "adaptive"):
-            param_group.setdefault(name, self.defaults[name])
+        param_group |= {name: self.defaults[name] for name in ("rho", "adaptive")} | param_group
         if not param_group["rho"] >= 0:
             raise ValueError(f"rho is {param_group['rho']}: a radius must not be negative")
-        if hasattr(self, "base"):
-            self.base.add_param_group(param_group)
-        else:
-            super().add_param_group(param_group)
+        add = self.base.add_param_group if hasattr(self, "base") else super().add_param_group
+        add(param_group)
 
     @torch.no_grad()
-    def step(self, closure: Callable | None = None):
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update; returns the loss at θ if a closure is given."""
-        if closure is None:
-            if not self._old and any(group["rho"] for group in self.param_groups):
-                raise RuntimeError("step() came without a closure: call ascend() after the first backward pass")
-            return self._descend()
-        with torch.enable_grad():
-            loss = closure()
-        if any(group["rho"] for group in self.param_groups):
-            self.ascend()
-            try:
-                with torch.enable_grad():
+        loss, climb = None, any(group["rho"] for group in self.param_groups)
+        if closure is None and climb and self._old is None:
+            raise RuntimeError("step() came without a closure: call ascend() after the first backward pass")
+        try:
+            if closure is not None:
+                self.restore()  # from an ascent that was abandoned
+                closure = torch.enable_grad()(closure)
+                loss = closure()
+                if climb:
+                    self.ascend()
                     closure()
-            except BaseException:
-                self.restore()
-                raise
-        self._descend()
+        finally:
+            self.restore()
+        self.base.step()
         return loss
 
     @torch.no_grad()
     def ascend(self) -> None:
-        """Move the weights uphill by ε; until `step()` or `restore()` batch-norm statistics stay as they are."""
+        """Move the weights uphill by ε; until `step()` or `restore()` batch-norm statistics are on trial, too."""
         self.restore()
         moved = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
         scaled = [p.grad * p.abs() if group["adaptive"] else p.grad for p, group in moved]
-        norm = torch.stack([g.norm() for g in scaled]).norm() if scaled else torch.zeros(())
-        self._kept.enter_context(_statistics_kept())
-        for (p, group), g in zip(moved, scaled, strict=True):
-            self._old[p] = p.clone()
-            if norm != 0:  # a NaN goes on, so that a scaler sees it in the second pass
-                p.add_(g * p.abs() if group["adaptive"] else g, alpha=group["rho"] / norm.item())
+        norm = torch.stack([g.norm() for g in scaled]).norm().item() if scaled else 0.0
+        try:
+            self._buffers, self._old = {}, [(p, p.clone(), p._version) for p, _ in moved]
+            handle = register_module_forward_pre_hook(partial(_remember, self._buffers, {p for p, _ in moved}))
+            self._unhook = weakref.finalize(self, handle.remove)
+            for (p, group), g in zip(moved, scaled, strict=True):
+                p.add_(g * p.abs() if group["adaptive"] else g, alpha=group["rho"] / norm if norm else 0.0)
+        except BaseException:
+            self.restore()
+            raise
+        torch.clear_autocast_cache()
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Put the weights back to θ; nothing happens if they are there."""
-        for p, old in self._old.items():
-            p.copy_(old)
-        self._old = {}
-        self._kept.close()
-
-    def _descend(self):
-        self.restore()
-        self.base.step()
-
-    def state_dict(self) -> dict:
-        """The base optimiser's state; the groups hold `rho` and `adaptive` too."""
-        return self.base.state_dict()
-
-    def load_state_dict(self, state_dict: dict) -> None:
-        self.base.load_state_dict(state_dict)
-        self.param_groups = self.base.param_groups
-
-
-@contextmanager
-def _statistics_kept():
-    """Whatever batch norm's buffers are when first used inside, they are again afterwards."""
-    saved = {}
-
-    def remember(module, _):
-        if isinstance(module, nn.modules.batchnorm._NormBase) and module not in saved:
-            saved[module] = [b.clone() for b in module.buffers(recurse=False)]
-
-    handle = register_module_forward_pre_hook(remember)
-    try:
-        yield
-    finally:
-        handle.remove()
-        for module, buffers in saved.items():
-            for buffer, old in zip(module.buffers(recurse=False), buffers, strict=True):
+        """Put weights and statistics back to what they were before `ascend()`, unless others changed the weights."""
+        if self._old is None:
+            return
+        self._unhook()
+        ours = [(p, old) for p, old, version in self._old if p._version <= version + 1]  # the ascent is one change
+        if ours:
+            for buffer, old in chain(*self._buffers.values()):
                 buffer.copy_(old)
+        for p, old in ours:
+            p.copy_(old)
+        self._old, self._buffers = None, {}
+        torch.clear_autocast_cache()  # else the next pass would use casts of the weights uphill
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over a state; where it has no `rho` and `adaptive`, as a plain optimiser's, the present ones stay."""
+        present = [(group["rho"], group["adaptive"]) for group in self.param_groups]
+        self.base.load_state_dict(state_dict)
+        self.param_groups, self.state = self.base.param_groups, self.base.state
+        for group, (rho, adaptive) in zip(self.param_groups, present, strict=True):
+            group.update({"rho": rho, "adaptive": adaptive} | group)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._old is not None:
+            raise RuntimeError("SAM cannot be copied between ascend() and step(): call restore() first")
+        return {**super().__getstate__(), "base": self.base}
+
+
+def _remember(buffers, weights, module, _):
+    """Keep the statistics of a network that holds such weights as they are when it is first called."""
+    if module not in buffers:
+        concerned = not weights.isdisjoint(module.parameters())
+        for part in module.modules():
+            tracks = concerned and getattr(part, "track_running_stats", False)
+            buffers[part] = [(b, b.clone()) for b in part.buffers(recurse=False) if tracks]

@@ -1,14 +1,16 @@
 """SAM is its formula around an unchanged base optimiser, and leaves nothing behind but that step."""
 
 import copy
+import gc
 import math
+import pickle
 
 import pytest
 import torch
 import torch.nn.functional as F
 from helpers import classes, close, normal
 from torch import nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, CyclicLR, LambdaLR, OneCycleLR
 
 from flatlab.models import mlp
 from flatlab.optim import SAM
@@ -205,33 +207,132 @@ def test_a_negative_radius_is_refused(place, rho):
         SAM([group], SGD, rho if place == "argument" else 0.05, lr=0.1)
 
 
-def fp16_recipe(s, opt, losses):
-    """The docstring's recipe, line by line; `losses` yields the losses of the two passes."""
-    s.scale(next(losses)).backward()
-    s.unscale_(opt), opt.ascend(), s.update(), opt.zero_grad()
-    s.scale(next(losses)).backward()
-    s.step(opt), opt.restore(), s.update(), opt.zero_grad()
+def stop_at(monkeypatch, owner, name, call):
+    """Ctrl-C at the `call`-th call of a function."""
+    whole, calls = getattr(owner, name), []
+
+    def stopped(*args, **options):
+        calls.append(name)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return whole(*args, **options)
+
+    monkeypatch.setattr(owner, name, stopped)
 
 
-@pytest.mark.parametrize("autocast", [False, True])
-def test_the_recipe_for_a_grad_scaler_equals_steps_without_one_and_a_closure_is_refused(autocast):
-    net, plain = (classifier(dtype=torch.float32) for _ in range(2))
-    optimiser, wanted = (SAM(n.parameters(), SGD, rho=0.2, **HEAVY) for n in (net, plain))
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=2)  # powers of two: nothing is rounded
-    for _ in range(3):
-        fp16_recipe(scaler, optimiser, (loss_of(net, 0, autocast)() for _ in range(2)))
-        step(wanted, loss_of(plain, 0, autocast))
-    assert torch.equal(weights(net), weights(plain)) and scaler.get_scale() > 2.0**10
-    with pytest.raises(RuntimeError, match="Closure use is not currently supported"):
-        scaler.step(optimiser, closure=lambda: None)
+def hooks():
+    return len(nn.modules.module._global_forward_pre_hooks)
 
 
-@pytest.mark.parametrize("factors", [(torch.inf, 1.0), (1.0, torch.inf)], ids=["first pass", "second pass"])
-def test_the_recipe_leaves_the_weights_where_a_pass_overflows(factors):
-    net, scaler = normed(), torch.amp.GradScaler("cpu", init_scale=2.0**10)
-    optimiser, before = SAM(net.parameters(), SGD, rho=0.2, **HEAVY), weights(net)
-    fp16_recipe(scaler, optimiser, (factor * loss_of(net)() for factor in factors))
-    assert torch.equal(weights(net), before) and scaler.get_scale() < 2.0**10
+# R5 and R11: autocast blocks, interrupts, what was abandoned, torch.compile, schedulers, copies, plain states ------
+@pytest.mark.parametrize("two_steps", [False, True])
+def test_a_step_inside_an_autocast_block_is_the_step_with_autocast_in_each_pass(two_steps):
+    nets = [classifier(dtype=torch.float32) for _ in range(3)]
+    inside, outside, plain = (SAM(n.parameters(), SGD, rho=r, lr=0.1) for n, r in zip(nets, (0.5, 0.5, 0), strict=True))
+    with torch.autocast("cpu", torch.bfloat16):
+        for i in range(2):  # the whole loop in one block
+            step(inside, loss_of(nets[0], i, autocast=True), two_steps)
+    for i in range(2):
+        step(outside, loss_of(nets[1], i, autocast=True), two_steps)
+        step(plain, loss_of(nets[2], i, autocast=True))
+    assert torch.equal(weights(nets[0]), weights(nets[1])) and not torch.equal(weights(nets[0]), weights(nets[2]))
+
+
+@pytest.mark.parametrize("name, call", [("clone", 2), ("add_", 1), ("add_", 3)])
+def test_ctrl_c_in_the_ascent_leaves_weights_statistics_and_hooks_as_they_were(name, call, monkeypatch):
+    net, before, count = normed(), weights(normed()), hooks()
+    optimiser = SAM(net.parameters(), SGD, rho=0.7, lr=0.1)
+    loss_of(net)().backward()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(patch, torch.Tensor, name, call)
+        optimiser.ascend()
+    assert torch.equal(weights(net), before) and hooks() == count
+    single = normed()
+    assert torch.equal(run(net, optimiser), run(single, SAM(single.parameters(), SGD, rho=0.7, lr=0.1)))
+
+
+def test_an_abandoned_ascent_ends_with_the_next_step_and_of_its_passes_only_those_of_other_networks_count():
+    net, single = normed(), normed()
+    optimiser, wanted = (SAM(n.parameters(), SGD, rho=0.7, lr=0.1) for n in (net, single))
+    step(optimiser, loss_of(net)), step(wanted, loss_of(single))
+    loss_of(net)().backward(), optimiser.ascend(), loss_of(net, 1)()  # and no step
+    loss_of(single)()
+    assert torch.equal(run(net, optimiser), run(single, wanted))
+    assert torch.equal(weights(net, "buffers"), weights(single, "buffers"))
+
+
+def test_an_abandoned_ascent_takes_back_nothing_where_others_changed_the_weights_since():
+    net, count = normed(), hooks()
+    optimiser, fresh = SAM(net.parameters(), SGD, rho=0.7, lr=0.1), copy.deepcopy(normed().state_dict())
+    run(net, optimiser)
+    loss_of(net)().backward(), optimiser.ascend(), loss_of(net)()
+    net.load_state_dict(fresh)
+    optimiser.restore()
+    assert all(torch.equal(t, fresh[name]) for name, t in net.state_dict().items()) and hooks() == count
+
+
+def test_an_optimiser_that_is_gone_moves_nothing_and_leaves_no_hook():
+    net, count = normed(), hooks()
+    optimiser = SAM(net.parameters(), SGD, rho=0.7, lr=0.1)
+    loss_of(net)().backward(), optimiser.ascend(), loss_of(net)()
+    now = copy.deepcopy(net.state_dict())
+    del optimiser
+    gc.collect()
+    assert hooks() == count and all(torch.equal(t, now[name]) for name, t in net.state_dict().items())
+
+
+@pytest.mark.parametrize("two_steps", [False, True])
+@pytest.mark.parametrize("how", ["function", "method"])
+@pytest.mark.filterwarnings("ignore:Using `torch.compile")
+def test_statistics_move_once_a_step_in_a_compiled_network_and_without_weights_of_their_own(how, two_steps):
+    net, single = (nn.Sequential(*normed(), nn.BatchNorm1d(3, affine=False)) for _ in range(2))
+    called = torch.compile(net, backend="eager") if how == "function" else net
+    net.compile(backend="eager") if how == "method" else None
+    optimiser, wanted = (SAM(n.parameters(), SGD, rho=0.5, lr=0.1) for n in (net, single))
+    for i in range(2):
+        step(optimiser, lambda i=i: F.cross_entropy(called(X.roll(i, 0).float()), Y.roll(i)), two_steps)
+        step(wanted, loss_of(single, i), two_steps)
+    assert net[1].num_batches_tracked == net[4].num_batches_tracked == 2
+    assert close(weights(net, "buffers"), weights(single, "buffers"), 1e-6)
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("scheduler", [OneCycleLR, CyclicLR])
+def test_schedulers_that_move_the_momentum_too_take_it(scheduler, base):
+    (kind, options), seen = BASES[base], []
+    options = {"base_lr": 0.01, "max_lr": 0.1} if scheduler is CyclicLR else {"max_lr": 0.1, "total_steps": 9}
+    for make in (lambda p: SAM(p, kind, rho=0.0, **BASES[base][1]), lambda p: kind(p, **BASES[base][1])):
+        net = classifier()
+        rates = scheduler(optimiser := make(net.parameters()), **options)
+        seen.append(run(net, optimiser, after=lambda i, rates=rates: rates.step()))
+    assert torch.equal(*seen)
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))], ids=["copy", "pickle"])
+def test_a_copy_goes_on_like_the_original(how, base):
+    (kind, options), net = BASES[base], classifier()
+    optimiser = SAM(net.parameters(), kind, rho=0.2, **options)
+    run(net, optimiser)
+    twin, other = how((net, optimiser))
+    assert torch.equal(run(twin, other), run(net, optimiser)) and other.state_dict().keys() == {"state", "param_groups"}
+    loss_of(net)().backward(), optimiser.ascend()
+    with pytest.raises(RuntimeError, match="cannot be copied between ascend"):
+        how(optimiser)
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_the_state_of_a_plain_optimiser_can_be_taken_over(base):
+    (kind, options), net = BASES[base], classifier()
+    run(net, plain := kind(net.parameters(), **options))
+    found = []
+    for rho in (0.0, 0.3):
+        twin = copy.deepcopy(net)
+        other = SAM(twin.parameters(), kind, rho=rho, adaptive=True, lr=1.0)
+        other.load_state_dict(copy.deepcopy(plain.state_dict()))
+        assert (other.param_groups[0]["rho"], other.param_groups[0]["adaptive"]) == (rho, True)
+        found.append(run(twin, other))
+    assert torch.equal(found[0], run(net, plain)) and not torch.equal(*found)
 
 
 @pytest.mark.parametrize("adaptive", [False, True])
