@@ -1,19 +1,26 @@
-"""Curvature of an `Objective`: Hessian, eigenvalues, trace, spectral density, and the Gauss-Newton split."""
+"""Curvature of an `Objective`: Hessian, eigenvalues, trace, spectral density, and the Gauss-Newton split.
 
+Everything takes one point theta `(P,)`, or many at once `(..., P)`, and gives tensors `(...)`, with the same random
+vectors for all. Units: loss per θ².
+"""
+
+import warnings
+from copy import copy
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, autograd
 
-from flatlab.network import NetworkLoss, flatten
-from flatlab.objective import Estimate, Objective, as_float_tensor, for_members, require_finite
+from flatlab.loss import NetworkLoss
+from flatlab.objective import Estimate, Objective, as_float_tensor, require_finite
 
 DENSE = 64  # up to this many parameters a full Hessian is cheaper than Lanczos
+WIDTH = 20  # vectors that Lanczos keeps, or 2k + 1 for k eigenvalues
+RESTARTS = 100  # of Lanczos, after each of which about WIDTH / 2 new products are taken
 
 
 class Eigenpairs(NamedTuple):
-    """`values (k,)`, `vectors (k, P)` of unit length, and `residuals (k,)`, the norms ‖H v − λ v‖."""
+    """`values (..., k)`, `vectors (..., k, P)` of unit length, and `residuals (..., k)`, the norms ‖H v − λ v‖."""
 
     values: Tensor
     vectors: Tensor
@@ -21,16 +28,16 @@ class Eigenpairs(NamedTuple):
 
 
 class SpectralDensity(NamedTuple):
-    """Where the eigenvalues lie: `values (draws, steps)` with `weights` that sum to 1 in each draw."""
+    """Where the eigenvalues lie: `values (..., draws, steps)` with `weights` that sum to 1 in each draw."""
 
     values: Tensor
     weights: Tensor
 
     def density(self, grid: Tensor, width: float) -> Tensor:
-        """The share of eigenvalues per unit of λ at each `grid` point, blurred by a Gaussian of sd `width`."""
-        z = (grid[:, None, None] - self.values) / width
+        """The share of eigenvalues per unit of λ at each point of `grid (G,)`, blurred by a Gaussian of sd `width`."""
+        z = (grid[:, None, None] - self.values[..., None, :, :]) / width
         bumps = torch.exp(-(z**2) / 2) / (width * (2 * torch.pi) ** 0.5)
-        return (bumps * self.weights).sum(-1).mean(-1)
+        return (bumps * self.weights[..., None, :, :]).sum(-1).mean(-1)
 
 
 def hessian(objective: Objective, theta=None) -> Tensor:
@@ -51,88 +58,65 @@ def hvp(objective: Objective, vector, theta=None) -> Tensor:
 
 
 def directional(objective: Objective, vector, theta=None) -> Tensor:
-    """The curvature along a direction, `vᵀ H v / vᵀ v`, a number between λ_min and λ_max.
+    """The curvature along a direction, `vᵀ H v / vᵀ v`, between λ_min and λ_max; `vector` has the shape of theta.
 
     Errors: ValueError if `vector` is zero.
     """
     theta = objective.point(theta)
     vector = as_float_tensor(vector, "vector").to(theta)
-    if not vector.norm() > 0:
+    if not (vector.norm(dim=-1) > 0).all():
         raise ValueError("vector is zero: a curvature needs a direction, so pass a vector with a positive norm")
-    return (vector * hvp(objective, vector, theta)).sum() / (vector**2).sum()
+    return (vector * hvp(objective, vector, theta)).sum(-1) / (vector**2).sum(-1)
 
 
-@for_members
-def eigenvalues(objective: Objective, theta=None, k: int = 1, which: str = "largest") -> Tensor:
-    """The k largest eigenvalues of the Hessian, largest first (or `which="smallest"`, smallest first), shape `(k,)`.
+def eigenvalues(
+    objective: Objective, theta=None, k: int = 1, which: str = "largest", steps: int | None = None
+) -> Tensor:
+    """The k largest eigenvalues of the Hessian, largest first (or `which="smallest"`, smallest first), `(..., k)`.
 
     "Largest" is algebraic: unlike plain power iteration this never returns a negative eigenvalue of large size.
     λ_max scales with the loss, is divided by a² when θ is stretched a times, and vanishes for cross-entropy as the
-    network becomes confident. Errors: see `eigenpairs`.
+    network becomes confident.
+
+    steps: this many products instead of as many as it takes: quick, never above λ_max, within 1 or 2 % after 10.
+    Errors: see `eigenpairs`.
     """
-    return eigenpairs(objective, theta, k, which).values
+    return eigenpairs(objective, theta, k, which, steps).values
 
 
 def eigenpairs(
-    objective: Objective, theta=None, k: int = 1, which: str = "largest", tol: float | None = None, seed: int = 0
-) -> Eigenpairs:
+    objective: Objective, theta=None, k: int = 1, which: str = "largest", steps: int | None = None,
+    tol: float | None = None, seed: int = 0,
+) -> Eigenpairs:  # fmt: skip
     """Eigenvalues, unit eigenvectors and residuals ‖Hv − λv‖ at the `which` end of the spectrum.
 
-    Dense up to 64 parameters; above, ARPACK's implicitly restarted Lanczos (`scipy.sparse.linalg.eigsh`), about 20
-    Hessian-vector products for k = 1. `tol`: relative accuracy, 1e-8 in float64 and 1e-4 in float32 by default.
+    Dense up to 64 parameters; above, Lanczos with thick restarts, for all members at once: 20 Hessian-vector products
+    for k = 1, then about 10 for each restart, until every wanted residual is below `tol · max|λ|` (tol: 1e-8 in
+    float64, 1e-4 in float32). It holds 2k + 1 vectors of each member, at least 20. After 100 restarts it stops with a
+    warning and what it has. The start is the gradient with some noise, so that no eigenvector is missed.
 
-    Errors: ValueError if k is not between 1 and P, `which` is unknown, or the loss is not finite at `theta`;
-    ArpackNoConvergence if Lanczos gives up.
+    Errors: ValueError if k is not between 1 and P, `steps` is below k, `which` is unknown, or the loss is not finite.
+    Source: Lanczos 1950; Wu and Simon 2000 (thick restarts).
     """
-    theta = one_point(objective, theta)
-    if not (int(k) == k and 1 <= k <= theta.numel()):
-        raise ValueError(f"k is {k}: choose 1 to {theta.numel()}, the number of parameters")
+    objective, theta, _ = prepared(objective, theta)
+    size = theta.shape[-1]
+    if not (int(k) == k and 1 <= k <= size):
+        raise ValueError(f"k is {k}: choose 1 to {size}, the number of parameters")
     if which not in ("largest", "smallest"):
         raise ValueError(f'which is {which!r}: choose "largest" or "smallest"')
-    require_finite(objective(theta))
-    product = objective.linearize(theta)
-    if theta.numel() <= DENSE or k >= theta.numel() - 1:
-        values, vectors = _dense(objective, theta)
+    if steps is not None and steps < k:
+        raise ValueError(f"steps is {steps}: Lanczos needs at least {k}, a product for each eigenvalue")
+    sign = 1 if which == "largest" else -1
+    if steps is None and (size <= DENSE or 2 * k + 1 >= size):
+        found = _dense(sign * objective.hessian(theta), k)
     else:
-        values, vectors = _lanczos(product, theta, int(k), which, tol, seed)
-    order = values.argsort(descending=which == "largest")[: int(k)]
-    values, vectors = values[order], vectors[order]
-    residuals = torch.stack([(product(v.to(theta)).to(v) - a * v).norm() for a, v in zip(values, vectors, strict=True)])
-    return Eigenpairs(values.to(theta), vectors.to(theta), residuals.to(theta))
+        found = _restarted(objective, theta, sign, int(k), steps, tol, seed)
+    values, vectors, residuals = (t.to(theta).view(*theta.shape[:-1], *t.shape[1:]) for t in found)
+    return Eigenpairs(sign * values, vectors, residuals)
 
 
-def top_eigenvalue(objective: Objective, theta=None, steps: int = 10) -> Tensor:
-    """A quick λ_max of many networks: `steps` Lanczos products from the gradient, for all members at once.
-
-    With Q an orthonormal basis of g, Hg, H²g, … the answer is the largest eigenvalue of `Q H Qᵀ (steps, steps)`: never
-    above λ_max, and close to it after some ten steps. theta `(..., P)` gives `(...)`; units: loss per θ². One product
-    serves all members, where `eigenvalues` (exact to its tolerance) takes them one by one.
-
-    Errors: ValueError for fewer than 1 step, or a loss that is not finite. Source: Lanczos 1950; taught in notebook 08.
-    """
-    theta = objective.point(theta)
-    require_finite(objective(theta))
-    if steps < 1:
-        raise ValueError(f"steps is {steps}: Lanczos needs at least 1 product")
-    product, steps = objective.linearize(theta), min(steps, theta.shape[-1])
-    start = objective.gradient(theta)
-    basis = [_unit(torch.where(start.norm(dim=-1, keepdim=True) > 0, start, torch.ones_like(start)))]
-    small = torch.zeros(*theta.shape[:-1], steps, steps, dtype=theta.dtype, device=theta.device)
-    for i in range(steps):
-        w = product(basis[i])
-        ended = basis[i].norm(dim=-1) == 0  # the space is used up: repeat a value that is known
-        small[..., i, i] = torch.where(ended, small[..., 0, 0], (w * basis[i]).sum(-1))
-        for u in basis + basis:  # orthogonal to all before, twice for rounding
-            w = w - (w * u).sum(-1, keepdim=True) * u
-        if i + 1 < steps:
-            small[..., i, i + 1] = small[..., i + 1, i] = w.norm(dim=-1)
-            basis.append(_unit(w))
-    return torch.linalg.eigvalsh(small)[..., -1]
-
-
-@for_members
 def trace(objective: Objective, theta=None, samples: int = 30, seed: int = 0) -> Estimate:
-    """The trace of the Hessian, `tr H = Σ_i λ_i`, by Hutch++ with `samples` Hessian-vector products.
+    """The trace of the Hessian, `tr H = Σ_i λ_i`, shape `(...)`, by Hutch++ with `samples` Hessian-vector products.
 
     A third of the products finds the dominant directions Q, a third takes `tr QᵀHQ` exactly, and a third samples the
     rest with random signs; with `samples ≥ P` the trace is exact. `.stderr` is that of the sampled rest: approximate,
@@ -140,20 +124,19 @@ def trace(objective: Objective, theta=None, samples: int = 30, seed: int = 0) ->
 
     Errors: ValueError if `samples < 6`. Source: Meyer, Musco, Musco and Woodruff 2021, algorithm 1.
     """
-    theta = one_point(objective, theta)
-    require_finite(objective(theta))
+    objective, theta, _ = prepared(objective, theta)
     if samples < 6:
         raise ValueError(f"samples is {samples}: Hutch++ needs at least 6 Hessian-vector products")
-    product, size = objective.linearize(theta), theta.numel()
+    product, size = objective.linearize(theta), theta.shape[-1]
     if samples >= size:
         units = torch.eye(size, dtype=theta.dtype, device=theta.device)
-        return Estimate(sum(product(unit)[i].item() for i, unit in enumerate(units)), 0.0)
+        return Estimate(sum(product(unit.expand_as(theta))[..., i] for i, unit in enumerate(units)), 0.0)
     sketch, probes = (_signs(theta, samples // 3, seed + offset) for offset in (0, 1))
-    basis, _ = torch.linalg.qr(_apply(product, sketch).T)  # (P, samples/3)
-    exact = (basis.T * _apply(product, basis.T)).sum()
-    probes = probes - (probes @ basis) @ basis.T
-    rest = (probes * _apply(product, probes)).sum(1)
-    return Estimate((exact + rest.mean()).item(), rest.std().item() / len(rest) ** 0.5)
+    basis, _ = torch.linalg.qr(torch.stack([product(s.expand_as(theta)) for s in sketch], -1))  # (..., P, samples/3)
+    exact = sum((q * product(q)).sum(-1) for q in basis.unbind(-1))
+    probes = [p - (basis @ (p @ basis)[..., None])[..., 0] for p in probes]
+    rest = torch.stack([(p * product(p)).sum(-1) for p in probes])
+    return Estimate(exact + rest.mean(0), rest.std(0) / len(rest) ** 0.5)
 
 
 def spectral_density(
@@ -163,143 +146,210 @@ def spectral_density(
 
     Each draw starts Lanczos at a random vector; the eigenvalues of its small tridiagonal matrix and the squared first
     components of the eigenvectors are nodes and weights of a quadrature rule for the density.
+    Errors: ValueError for no draws or steps, or a loss that is not finite.
     Source: Ghorbani, Krishnan and Xiao 2019, section 3.
     """
-    theta = one_point(objective, theta)
+    objective, theta, _ = prepared(objective, theta)
     if draws < 1 or steps < 1:
         raise ValueError(f"draws is {draws} and steps is {steps}: both must be at least 1")
-    product, steps = objective.linearize(theta), min(steps, theta.numel())
-    starts = torch.randn(draws, theta.numel(), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    rules = [_quadrature(product, theta, start, steps) for start in starts]
-    return SpectralDensity(*(torch.stack(parts) for parts in zip(*rules, strict=True)))
+    space, rules = _Krylov(objective, theta, min(steps, theta.shape[-1]), seed), []
+    for draw in range(draws):
+        space.grow(_normal(theta, seed + draw).expand_as(space.basis[:, 0]))
+        values, vectors = _eigh(space.matrix)
+        rules.append((values, vectors[:, 0].square()))
+    return SpectralDensity(*(torch.stack(r, 1).view(*theta.shape[:-1], draws, -1) for r in zip(*rules, strict=True)))
 
 
-class GaussNewton(Objective):
+class OfNetwork(Objective):
+    """An objective made from a `NetworkLoss`, whose parameters, points and batches it shares."""
+
+    def __init__(self, loss: NetworkLoss):
+        if not isinstance(loss, NetworkLoss):
+            raise ValueError(f"loss is a {type(loss).__name__}: {type(self).__name__} needs a NetworkLoss")
+        self.loss, self.dim = loss, loss.dim
+
+    @property
+    def theta(self) -> Tensor:
+        return self.loss.theta
+
+    @property
+    def source(self) -> NetworkLoss:
+        return self.loss.source
+
+    def point(self, theta=None) -> Tensor:
+        return self.loss.point(theta)
+
+    def on(self, inputs: Tensor, targets: Tensor, **state) -> "OfNetwork":
+        """The same on a batch; batch norm's statistics are moved by the loss itself, not by what is made from it."""
+        if state.get("buffers"):
+            state["buffers"] = {name: buffer.clone() for name, buffer in state["buffers"].items()}
+        return self._with(self.loss.on(inputs, targets, **state))
+
+    def double(self) -> "OfNetwork":
+        return self._with(self.loss.double())
+
+    def _with(self, loss):
+        alike = copy(self)
+        alike.loss, alike.strict = loss, loss.strict
+        return alike
+
+
+class GaussNewton(OfNetwork):
     """The Gauss-Newton part of a network's Hessian, as an objective: `G = (1/N) Σ_n J_nᵀ (∂²ℓ/∂z²) J_n`.
 
     It is the Hessian of the loss with the network replaced by its linearisation in θ, so every function of this module
-    works on it: `eigenvalues(GaussNewton(loss), k=3)`. For cross-entropy it is the Fisher matrix, with
-    `∂²ℓ/∂z² = diag(p) − p pᵀ`: *why confidence erases curvature*. Positive semi-definite for convex ℓ.
+    works on it: `eigenvalues(GaussNewton(loss), k=3)`. Value and gradient are those of the loss. For cross-entropy G is
+    the Fisher matrix, with `∂²ℓ/∂z² = diag(p) − p pᵀ`: *why confidence erases curvature*. Positive semi-definite for
+    convex ℓ.
 
     Errors: ValueError unless `loss` is a `NetworkLoss`.
     """
 
-    def __init__(self, loss: NetworkLoss):
-        if not isinstance(loss, NetworkLoss):
-            raise ValueError(f"loss is a {type(loss).__name__}: the Gauss-Newton split needs a NetworkLoss")
-        self.loss, self.dim = loss, loss.dim
-        self.point = loss.point
-
-    @property
-    def theta(self):
-        return self.loss.theta
-
     def _value(self, theta):
-        return self.loss._value(theta)
+        return self.loss(theta)
 
     def _gradient(self, theta):
-        return self.loss._gradient(theta)
+        return self.loss.gradient(theta)
 
     def _linearize(self, theta):
-        self.loss.check_single(theta)
-        if len(self.loss.inputs) <= self.loss.chunk:
-            return self._chunk_product(theta, *next(self.loss.chunks()))
-        return lambda v: sum(self._chunk_product(theta, *chunk)(v) for chunk in self.loss.chunks())
+        if not self.loss.fits(theta):
+            return lambda v: self.loss.averaged(lambda rows, x, y, v: self._product(rows, x, y)(v), theta, v)
+        kept = []
+        self.loss.averaged(lambda rows, x, y: kept.append(self._product(rows, x, y)) or rows, theta)
+        return lambda v: kept[0](v.reshape(-1, self.dim)).view(v.shape)
 
-    def _hessian(self, theta):
-        if theta.ndim > 1:
-            rows = [self._hessian(row) for row in theta.reshape(-1, self.dim)]
-            return torch.stack(rows).view(*theta.shape, self.dim)
-        return super()._hessian(theta)
-
-    def _chunk_product(self, theta, x, y, share):
-        leaves = self.loss.leaves(theta)
-        parameters = tuple(leaves.values())
+    def _product(self, rows, x, y):
+        leaf = rows.detach().requires_grad_()
         with torch.enable_grad():
-            z = self.loss.network(leaves, x)
+            z = self.loss.forward(leaf, x)
             probe = torch.zeros_like(z, requires_grad=True)  # Jᵀ·probe is linear: its derivative along v is J v
-            pulled = flatten(autograd.grad(z, parameters, probe, create_graph=True, materialize_grads=True))
+            pulled = autograd.grad(z, leaf, probe, create_graph=True, materialize_grads=True)[0]
             free = z.detach().requires_grad_()
-            slope = autograd.grad(self.loss.sample_losses(free, y).mean(), free, create_graph=True)[0]
+            mean = self.loss.sample_losses(free, y).mean(-1).sum()
+            slope = autograd.grad(mean, free, create_graph=True)[0]
         if not slope.requires_grad:  # a loss that is linear in the outputs
             return torch.zeros_like
 
         def product(v):
             jv = autograd.grad(pulled, probe, v, retain_graph=True)[0]
             bjv = autograd.grad(slope, free, jv, retain_graph=True)[0]
-            return share * flatten(autograd.grad(z, parameters, bjv, retain_graph=True, materialize_grads=True))
+            return autograd.grad(z, leaf, bjv, retain_graph=True, materialize_grads=True)[0]
 
         return product
 
 
-class Residual(GaussNewton):
-    """What Gauss-Newton leaves out, `H − G = (1/N) Σ_n Σ_k (∂ℓ/∂z_k) ∂²z_k/∂θ²`: it vanishes as the errors do."""
+def Residual(loss: NetworkLoss) -> Objective:  # noqa: N802
+    """What Gauss-Newton leaves out, `H − G = (1/N) Σ_n Σ_k (∂ℓ/∂z_k) ∂²z_k/∂θ²`: it vanishes as the errors do.
 
-    def _linearize(self, theta):
-        full, part = self.loss._linearize(theta), super()._linearize(theta)
-        return lambda v: full(v) - part(v)
-
-
-def one_point(objective, theta):
-    """`theta` as one vector `(P,)`; measures take one point at a time."""
-    theta = objective.point(theta)
-    if theta.ndim > 1:
-        raise ValueError(f"theta has shape {tuple(theta.shape)}: this measure takes one point, a vector (P,)")
-    return theta[None] if theta.ndim == 0 else theta
+    It is `loss - GaussNewton(loss)`: the constant 0 as a function, with the right Hessian.
+    """
+    return loss - GaussNewton(loss)
 
 
-def _unit(v):
-    """`v` with length 1; a zero vector stays."""
+def prepared(objective: Objective, theta=None, double: bool = False) -> tuple[Objective, Tensor, Tensor]:
+    """The objective, its point `(..., P)` and the value there, after a check that it is finite.
+
+    Networks in half precision are measured in float64, with `double` all are.
+    """
+    here = objective.point(theta)
+    if double or here.dtype in (torch.float16, torch.bfloat16):
+        objective = objective.double()
+        here = objective.point(theta)
+    here = here[None] if here.ndim == 0 else here
+    return objective, here, require_finite(objective(here))
+
+
+def unit(v: Tensor) -> Tensor:
+    """`v (..., P)` with length 1; a zero vector stays."""
     norm = v.norm(dim=-1, keepdim=True)
     return torch.where(norm > 0, v / norm, torch.zeros_like(v))
 
 
-def _apply(product, rows):
-    return torch.stack([product(row) for row in rows])
+class _Krylov:
+    """Orthonormal vectors `V (R, m + 1, P)` of R members, grown by products, and `matrix = V H Vᵀ (R, m, m)`."""
+
+    def __init__(self, objective, theta, width, seed, sign=1):
+        rows, self.seed = theta.reshape(-1, theta.shape[-1]), seed
+        linear = objective.linearize(theta)
+        self.product = lambda v: sign * linear(v.reshape(theta.shape)).view(rows.shape)
+        self.basis = rows.new_zeros(len(rows), width + 1, rows.shape[1])
+        self.matrix = rows.new_zeros(len(rows), width, width)
+
+    def grow(self, vector, known=0):
+        """Fill the basis from `vector (R, P)` on, behind `known` vectors; the length of what would come next, `(R,)`.
+
+        Where an invariant space is used up, Lanczos goes on in a random direction.
+        """
+        self.basis[:, known], rest = unit(vector), torch.zeros(())
+        for j in range(known, self.matrix.shape[1]):
+            before, image = self.basis[:, : j + 1], self.product(self.basis[:, j])
+            left, along = _orthogonal(image, before)
+            self.matrix[:, : j + 1, j] = self.matrix[:, j, : j + 1] = along
+            rest, scale = left.norm(dim=1), self.matrix.abs().amax((1, 2))
+            ended = rest <= 100 * torch.finfo(rest.dtype).eps * scale
+            if ended.any():
+                noise = _normal(left, self.seed + j + 1)
+                left = torch.where(ended[:, None], _orthogonal(noise.expand_as(left), before)[0], left)
+            rest = torch.where(ended, torch.zeros_like(rest), rest)
+            self.basis[:, j + 1] = unit(left)
+        return rest
+
+
+def _restarted(objective, theta, sign, k, steps, tol, seed):
+    """The k largest eigenpairs of `sign · H`: `(R, k)`, `(R, k, P)` and residuals `(R, k)`."""
+    width = min(steps or max(2 * k + 1, WIDTH), theta.shape[-1])
+    tol = tol if tol is not None else (1e-8 if theta.dtype == torch.float64 else 1e-4)
+    space = _Krylov(objective, theta, width, seed, sign)
+    following = (unit(objective.gradient(theta)) + unit(_normal(theta, seed))).reshape(-1, theta.shape[-1])
+    known, keep = 0, (k + width) // 2
+    for _ in range(1 if steps else RESTARTS):
+        rest = space.grow(following, known)
+        values, vectors = (t.flip(-1).to(theta) for t in _eigh(space.matrix))
+        residuals = rest[:, None] * vectors[:, -1].abs()
+        space.basis[:, :keep] = vectors[..., :keep].mT @ space.basis[:, :width]
+        if (residuals[:, :k] <= tol * values.abs().amax(1, keepdim=True)).all():
+            break
+        space.matrix, following, known = torch.diag_embed(values), space.basis[:, width].clone(), keep
+    else:
+        if not steps:
+            left = f"residuals up to {residuals[:, :k].max():.2g}, see eigenpairs(...).residuals"
+            warnings.warn(
+                f"eigenpairs stopped after {RESTARTS} restarts with {left}; a larger tol ends earlier", stacklevel=3
+            )
+    return values[:, :k], space.basis[:, :k], residuals[:, :k]
+
+
+def _dense(matrix, k):
+    matrix = matrix.reshape(-1, *matrix.shape[-2:])
+    values, vectors = _eigh(matrix)
+    values, vectors = values.flip(-1)[:, :k], vectors.flip(-1)[..., :k].mT
+    residuals = (vectors @ matrix.cpu().double() - values[..., None] * vectors).norm(dim=-1)
+    return values, vectors, residuals
+
+
+def _eigh(matrix):
+    """Eigenvalues `(R, m)` in rising order and eigenvectors in columns, in float64."""
+    matrix = matrix.cpu().double()
+    if not torch.isfinite(matrix).all():
+        raise ValueError("the Hessian is NaN or infinite at theta: the loss has no second derivative there")
+    return torch.linalg.eigh((matrix + matrix.mT) / 2)
+
+
+def _orthogonal(w, basis):
+    """What is left of `w (R, P)` beside the rows of `basis (R, j, P)`, and its components `(R, j)` along them."""
+    total = 0
+    for _ in range(2):  # twice, for rounding
+        along = (basis @ w[..., None])[..., 0]
+        w, total = w - (along[:, None] @ basis)[:, 0], total + along
+    return w, total
+
+
+def _normal(theta, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(theta.shape[-1], generator=generator, dtype=torch.float64).to(theta)
 
 
 def _signs(theta, count, seed):
     generator = torch.Generator().manual_seed(seed)
-    bits = torch.randint(0, 2, (count, theta.numel()), generator=generator)
+    bits = torch.randint(0, 2, (count, theta.shape[-1]), generator=generator)
     return (2 * bits - 1).to(theta)
-
-
-def _dense(objective, theta):
-    matrix = objective.hessian(theta).double().cpu()
-    values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
-    return values, vectors.T
-
-
-def _lanczos(product, theta, k, which, tol, seed):
-    from scipy.sparse.linalg import LinearOperator, eigsh
-
-    size = theta.numel()
-    tol = tol if tol is not None else (1e-8 if theta.dtype == torch.float64 else 1e-4)
-    operator = LinearOperator(
-        (size, size), dtype=np.float64,
-        matvec=lambda v: product(torch.from_numpy(v.ravel()).to(theta)).double().cpu().numpy(),
-    )  # fmt: skip
-    start = np.random.default_rng(seed).standard_normal(size)
-    if not np.any(operator.matvec(start)):  # the zero matrix, which ARPACK refuses
-        return torch.zeros(k, dtype=torch.float64), torch.eye(k, size, dtype=torch.float64)
-    values, vectors = eigsh(operator, k, which="LA" if which == "largest" else "SA", v0=start, tol=tol)
-    return torch.from_numpy(values), torch.from_numpy(np.ascontiguousarray(vectors.T))
-
-
-def _quadrature(product, theta, start, steps):
-    """Lanczos with full re-orthogonalisation; a breakdown (an invariant subspace) ends it with zero weights."""
-    basis, diagonal, beside = [start / start.norm()], torch.zeros(steps), torch.zeros(steps - 1)
-    diagonal, beside = diagonal.double(), beside.double()
-    for i in range(steps):
-        w = product(basis[i].to(theta)).double().cpu()
-        diagonal[i] = w @ basis[i]
-        known = torch.stack(basis)
-        for _ in range(2):
-            w = w - (known @ w) @ known
-        if i + 1 == steps or w.norm() <= 1e-10 * diagonal.abs().max():
-            break
-        beside[i] = w.norm()
-        basis.append(w / w.norm())
-    matrix = torch.diag(diagonal) + torch.diag(beside, 1) + torch.diag(beside, -1)
-    values, vectors = torch.linalg.eigh(matrix)
-    return values, vectors[0] ** 2

@@ -3,20 +3,20 @@
 import torch
 from torch import Tensor
 
-from flatlab.network import NetworkLoss
+from flatlab.loss import NetworkLoss
 from flatlab.objective import Objective
 
 
 def directions(objective: Objective, count: int = 2, seed: int = 0, normalise: str = "filter", theta=None) -> Tensor:
-    """`count` random directions at `theta`, orthogonal to each other, shape `(count, P)`.
+    """`count` random directions at `theta (P,)`, orthogonal to each other, shape `(count, P)`.
 
     normalise: "filter" gives every filter (row of a weight) of a network the norm of the same filter of θ, so that
         slices of networks with different scales can be compared; biases and batch-norm weights stay fixed, and so
         does, in further directions, a filter with fewer weights than there are directions.
         "unit" makes each direction one vector of length 1; functions take this form.
-    Errors: ValueError for an unknown name, or "filter" without a network. Source: Li et al. 2018, section 4.
+    Errors: ValueError for M points, an unknown name, or "filter" without a network. Source: Li et al. 2018, section 4.
     """
-    theta = objective.point(theta)
+    theta = _one(objective, theta)
     if not 1 <= count <= theta.numel():
         raise ValueError(f"count is {count}: choose 1 to {theta.numel()} directions, the number of parameters")
     noise = torch.randn(count, theta.numel(), generator=torch.Generator().manual_seed(seed)).to(theta)
@@ -26,13 +26,14 @@ def directions(objective: Objective, count: int = 2, seed: int = 0, normalise: s
         raise ValueError(f'normalise is {normalise!r}: choose "filter" or "unit"')
     if not isinstance(objective, NetworkLoss):
         raise ValueError('objective is not a network and has no filters: use normalise="unit"')
-    parts = zip(objective.unflatten(theta).values(), *(objective.unflatten(d).values() for d in noise), strict=True)
-    return torch.cat([_filters(weight, torch.stack(draws)) for weight, *draws in parts], dim=1)
+    shapes = [p.shape for p in objective.model.parameters() if p.requires_grad]
+    pieces = torch.cat([theta[None], noise]).split([shape.numel() for shape in shapes], 1)
+    return torch.cat([_filters(piece, shape) for piece, shape in zip(pieces, shapes, strict=True)], 1)
 
 
 def line(objective: Objective, direction: Tensor, alphas: Tensor, theta=None) -> Tensor:
     """The losses `L(θ + α d)` for every α, shape `(len(alphas),)`; a direction between two minima interpolates them."""
-    theta = objective.point(theta)
+    theta = _one(objective, theta)
     if direction.shape != theta.shape:
         raise ValueError(f"direction has shape {tuple(direction.shape)}: it needs that of theta, {tuple(theta.shape)}")
     return objective(theta + alphas.to(theta)[:, None] * direction)
@@ -40,19 +41,29 @@ def line(objective: Objective, direction: Tensor, alphas: Tensor, theta=None) ->
 
 def plane(objective: Objective, pair: Tensor, alphas: Tensor, betas: Tensor, theta=None) -> Tensor:
     """The losses `L(θ + α d₁ + β d₂)`, shape `(len(betas), len(alphas))`: rows are β, as in an image."""
-    theta = objective.point(theta)
+    theta = _one(objective, theta)
     if pair.shape != (2, *theta.shape):
         raise ValueError(f"pair has shape {tuple(pair.shape)}: it needs two directions, (2, {theta.numel()})")
     a, b = alphas.to(theta), betas.to(theta)
     return objective(theta + a[None, :, None] * pair[0] + b[:, None, None] * pair[1])
 
 
-def _filters(weight, draws):
-    """Directions for one weight, flattened: orthogonal within each filter, then as long as the filter."""
-    if weight.ndim < 2:
-        return torch.zeros_like(draws).flatten(1)
-    rows = weight.flatten(1)
-    draws = draws.flatten(2)  # (count, filters, size)
+def _one(objective, theta):
+    theta = objective.point(theta)
+    if theta.ndim != 1:
+        raise ValueError(f"theta has shape {tuple(theta.shape)}: a slice goes through one point (P,), loss.member(k)")
+    return theta
+
+
+def _filters(piece, shape):
+    """Directions for one weight `(count, size)`: orthogonal within each filter, then as long as the filter.
+
+    piece: its values in the first row, one draw in each of the others.
+    """
+    weight, draws = piece[0], piece[1:]
+    if len(shape) < 2:
+        return torch.zeros_like(draws)
+    rows, draws = weight.view(shape[0], -1), draws.unflatten(1, (shape[0], -1))  # (count, filters, size)
     count = min(len(draws), rows.shape[1])
     basis = torch.linalg.qr(draws.permute(1, 2, 0))[0].permute(2, 0, 1)[:count]
     basis = torch.cat([basis, torch.zeros_like(draws[count:])])

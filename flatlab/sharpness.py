@@ -1,25 +1,57 @@
 """Every sharpness measure of the course. Each says what leaves it unchanged, and where it fails.
 
-An ensemble may stand for the objective: the result is then a list, one value per member.
+Everything takes one point theta `(P,)`, or many at once `(..., P)`, and gives tensors `(...)`; members share the random
+numbers of estimates.
 """
 
 import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, autograd, nn
 
 from flatlab import curvature
-from flatlab.network import NetworkLoss, flatten, join
-from flatlab.objective import Estimate, Objective, for_members, require_finite
-from flatlab.search import best, neighbourhood, normal, start
+from flatlab.curvature import OfNetwork, prepared, unit
+from flatlab.loss import NetworkLoss
+from flatlab.objective import Estimate, Objective, require_finite
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# The columns of `table`, by the names that records and statistics use, and what figures write on their axes.
+SYMBOLS = {
+    "train loss": "train loss",
+    "subset loss": "train loss on the subset",
+    "gradient norm": "‖∇L‖",
+    "lambda max": "λ_max",
+    "trace": "tr H",
+    "random direction": "random direction",
+    "weight noise": "weight noise",
+    "one step": "one step",
+    "worst case": "worst case",
+    "adaptive worst case": "adaptive worst case",
+    "first order": "first order",
+    "fisher rao": "Fisher-Rao",
+    "logit fisher rao": "logit Fisher-Rao",
+    "relative flatness": "κ",
+    "relative flatness raw": "raw κ",
+    "weight norm": "‖θ‖",
+    "head norm": "‖W‖",
+}
+CHEAP = ("train loss", "gradient norm", "lambda max", "relative flatness", "fisher rao")
 
 
-def gradient_norm(objective: Objective, theta=None) -> float:
+class Undefined(ValueError):
+    """A measure that this network or loss does not have."""
+
+
+def gradient_norm(objective: Objective, theta=None) -> Tensor:
     """How steep the loss is at the point itself, `‖∇L(θ)‖₂`; units: loss per θ. Zero at every minimum, sharp or flat.
 
     Shown beside every sharpness, because a measure of curvature means little where the slope is not small.
     """
-    return objective.gradient(theta).norm(dim=-1).tolist()
+    return objective.gradient(theta).norm(dim=-1)
 
 
 def random_direction(
@@ -28,15 +60,17 @@ def random_direction(
     """The mean change of the loss a random step away, `E |L(θ + ε) − L(θ)| / ρ`, `ε = ρ g/√P`, g normal, so ‖ε‖ ≈ ρ.
 
     `antithetic`: `|E ½(L(θ+ε) + L(θ−ε)) − L(θ)| / ρ` instead, which has no gradient term and tends to ρ tr H/(2P).
-    Units: loss per θ. `.stderr` is over the draws. Unchanged by rotations of θ; not by any rescaling.
+    Units: loss per θ. `.stderr` is over the draws. Unchanged by rotations of θ; not by any rescaling. Networks are
+    measured in float64: in float32 the differences drown in rounding.
     Fails: for small ρ it is a *gradient norm*, sqrt(2/π)‖∇L‖/√P; curvature takes over only from about
     ρ* = 2 sqrt(2/π) ‖∇L‖ √P / tr H. One draw has a relative sd of 76 %.
     Source: the "SAM-sharpness" of Mason-Williams et al. 2025 (released code).
     """
-    theta, base = start(objective, theta, rho)
-    steps = rho * normal(theta, samples, seed) / theta.shape[-1] ** 0.5
+    objective, theta, base = _start(objective, theta, rho, double=True)
+    steps = rho * _normal(theta, samples, seed) / theta.shape[-1] ** 0.5
     if antithetic:
-        return _estimate(_pairs(objective, theta, base, steps) / rho, absolute=True)
+        found = _estimate(_pairs(objective, theta, base, steps) / rho)
+        return Estimate(found.abs(), found.stderr)
     return _estimate(torch.stack([(require_finite(objective(theta + step)) - base).abs() / rho for step in steps]))
 
 
@@ -46,35 +80,33 @@ def average(
     """The expected rise of the loss under weight noise, `E[L(θ + δ)] − L(θ)`, `δ_i = ρ c_i g_i`, c = 1 or |θ_i|.
 
     ρ is the sd of *each coordinate* (‖δ‖ ≈ ρ√P). Tends to `(ρ²/2) Σ_i c_i² H_ii` for small ρ. Pairs ±δ remove the
-    gradient term. Units: loss. `adaptive` is unchanged by layer and neuron rescaling of ReLU networks; both forms
-    change with the scale of the logits, and the plain one with any rescaling.
+    gradient term; networks are measured in float64. Units: loss. `adaptive` is unchanged by layer and neuron rescaling
+    of ReLU networks; both forms change with the scale of the logits, and the plain one with any rescaling.
     Source: Andriushchenko et al. 2023, section 2 (S_avg).
     """
-    theta, base = start(objective, theta, rho)
+    objective, theta, base = _start(objective, theta, rho, double=True)
     scale = theta.abs() if adaptive else torch.ones_like(theta)
-    steps = (rho * scale * direction for direction in normal(theta, samples, seed))
-    return _estimate(_pairs(objective, theta, base, steps))
+    return _estimate(_pairs(objective, theta, base, (rho * scale * step for step in _normal(theta, samples, seed))))
 
 
-@for_members
-def one_step(objective: Objective, theta=None, rho: float = 0.05) -> float:
+def one_step(objective: Objective, theta=None, rho: float = 0.05) -> Tensor:
     """SAM's own look around: the rise after one step uphill, `L(θ + ρ ∇L/‖∇L‖) − L(θ)`; units: loss.
 
-    About ρ‖∇L‖ away from a minimum. Errors: ValueError where the gradient is zero, as at an exact minimum: use
-    `worst_case` there. Source: Foret et al. 2021.
+    About ρ‖∇L‖ away from a minimum. Where the gradient is zero, as at an exact minimum, there is no direction: such
+    members are NaN. Errors: ValueError if that is so of all: use `worst_case` there. Source: Foret et al. 2021.
     """
-    theta, base = start(objective, theta, rho)
+    objective, theta, base = _start(objective, theta, rho)
     gradient = objective.gradient(theta)
-    if not gradient.norm() > 0:
-        raise ValueError("the gradient is zero at theta, so there is no direction uphill: use sharpness.worst_case")
-    return (require_finite(objective(theta + rho * gradient / gradient.norm())) - base).item()
+    some = gradient.norm(dim=-1) > 0
+    if not some.any():
+        raise Undefined("the gradient is zero at theta, so there is no direction uphill: use sharpness.worst_case")
+    return torch.where(some, require_finite(objective(theta + rho * unit(gradient))) - base, math.nan)
 
 
-@for_members
 def worst_case(
     objective: Objective, theta=None, rho: float = 0.05, adaptive: bool = False, norm: float = 2,
     starts: int = 2, steps: int = 20, seed: int = 0,
-) -> float:  # fmt: skip
+) -> Tensor:  # fmt: skip
     """The largest rise of the loss within radius ρ, `max_{‖δ/c‖_p ≤ ρ} L(θ + δ) − L(θ)`, c = 1 or |θ_i|; units: loss.
 
     `norm`: p = 2 (ρ is the length of δ) or `math.inf` (ρ bounds each coordinate). The best of several projected
@@ -84,68 +116,67 @@ def worst_case(
     away from a minimum and for small ρ it is ρ‖∇L‖. Errors: ValueError for ρ ≤ 0, another norm, or a loss that is
     not finite. Source: Foret et al. 2021; Andriushchenko et al. 2023 (S_max).
     """
-    local = neighbourhood(objective, theta, rho, adaptive)
-
-    def slope(offset):
-        return local.gradient(offset)
-
-    return best(local, slope, local, rho, norm, starts, steps, seed)
+    rise = _Rise(objective, theta, rho, adaptive)
+    return _highest(rise, rise.gradient, rise, rho, norm, starts, steps, seed)
 
 
-@for_members
 def first_order(
     objective: Objective, theta=None, rho: float = 0.05, starts: int = 2, steps: int = 20, seed: int = 0
-) -> float:
+) -> Tensor:
     """The steepest slope within radius ρ, `R₁ = ρ max_{‖δ‖ ≤ ρ} ‖∇L(θ + δ)‖`; units: loss.
 
     Never below `worst_case` (mean value theorem), and ρ²λ_max on a quadratic at its minimum. It sees narrow wells that
     all have the same rim height. Same search as `worst_case`, uphill on ‖∇L‖. Source: Zhang et al. 2023 (GAM).
     """
-    local = neighbourhood(objective, theta, rho, adaptive=False)
-
-    def value(offset):
-        return rho * local.gradient(offset).norm()
+    rise = _Rise(objective, theta, rho, adaptive=False)
 
     def slope(offset):
-        gradient = local.gradient(offset)
-        return local.hvp(offset, gradient / gradient.norm()) if gradient.norm() > 0 else gradient
+        return rise.hvp(offset, unit(rise.gradient(offset)))
 
-    return best(value, slope, local, rho, 2, starts, steps, seed)
+    return _highest(lambda offset: rho * gradient_norm(rise, offset), slope, rise, rho, 2, starts, steps, seed)
 
 
-@for_members
-def fisher_rao_norm(model: nn.Module | NetworkLoss, inputs=None, targets=None) -> float:
+def fisher_rao_norm(model: nn.Module | NetworkLoss, inputs=None, targets=None) -> Tensor:
     """The Fisher-Rao norm `sqrt( mean_n ⟨θ, ∇ℓ_n(θ)⟩² )`, from its definition: one directional derivative per sample.
 
-    Takes a network with `inputs (N, ...)` and class numbers `targets (N,)`, or a `NetworkLoss`. Units: loss. Unchanged
-    by layer rescaling of ReLU networks; changes with the scale of the logits, and near interpolation it follows the
-    train loss. Errors: ValueError if the loss gives no value per sample. Source: Liang et al. 2019.
+    Takes a network with `inputs (N, ...)` and class numbers `targets (N,)`, or a `NetworkLoss` (of any loss). Units:
+    loss. Unchanged by layer rescaling of ReLU networks; changes with the scale of the logits, and near interpolation it
+    follows the train loss. Source: Liang et al. 2019.
     """
     loss = _loss(model, inputs, targets)
-    squares = [_radial(loss, x, y).square().sum() for x, y, _ in loss.chunks()]
-    return (sum(squares) / len(loss.inputs)).sqrt().item()
+
+    def radial(rows, x, y):  # ⟨θ, ∇ℓ_n⟩ is the derivative of ℓ_n along θ: that of Jᵀu in u, times θ
+        leaf = rows.detach().requires_grad_()
+        with torch.enable_grad():
+            losses = require_finite(loss.sample_losses(loss.forward(leaf, x), y))
+            probe = torch.zeros_like(losses, requires_grad=True)
+            pulled = autograd.grad(losses, leaf, probe, create_graph=True, materialize_grads=True)[0]
+        return autograd.grad(pulled, probe, rows)[0]
+
+    return loss.collected(radial).square().mean(-1).sqrt()
 
 
-@for_members
-def logit_fisher_rao(model: nn.Module | NetworkLoss, inputs=None, targets=None, layers: int | None = None) -> float:
+def logit_fisher_rao(model: nn.Module | NetworkLoss, inputs=None, targets=None, layers: int | None = None) -> Tensor:
     """The released formula for the Fisher-Rao norm, `(L+1) · sqrt( mean_n (⟨p_n, z_n⟩ − z_{n,y_n})² )`, for comparison.
 
     `layers` L: by default the number of linear and convolutional layers. For a bias-free feed-forward ReLU network
     the exact factor is L; with biases, shortcuts or batch norm no factor is exact. Use `fisher_rao_norm`.
     """
     loss = _loss(model, inputs, targets)
-    _classifier(loss, "logit_fisher_rao")
-    z = require_finite(loss.outputs())
+    _need_softmax(loss, "logit_fisher_rao")
     if layers is None:
         layers = sum(isinstance(m, nn.Linear | nn.modules.conv._ConvNd) for m in loss.model.modules())
-    error = (z.softmax(-1) * z).sum(-1) - z.gather(-1, loss.targets.to(z.device)[:, None])[:, 0]
-    return (layers + 1) * error.square().mean().sqrt().item()
+
+    def error(rows, x, y):
+        z = require_finite(loss.forward(rows, x))
+        return (z.softmax(-1) * z).sum(-1) - z.gather(-1, y.to(z.device).expand(z.shape[:-1])[..., None])[..., 0]
+
+    return (layers + 1) * loss.collected(error).square().mean(-1).sqrt()
 
 
-@for_members
 def relative_flatness(
     model: nn.Module | NetworkLoss, inputs=None, targets=None, normalise: bool = True, head: str | None = None
-) -> float:
+) -> Tensor:
     """Relative flatness of the last linear layer, `κ = Σ_kl ⟨w_k, w_l⟩ tr H_kl`, in closed form for softmax CE:
 
     `κ = ½ mean_n ‖φ_n‖² Σ_ij p_ni p_nj ‖w_i − w_j‖²`, φ the features in front of the head, w_i its rows, p softmax.
@@ -158,116 +189,220 @@ def relative_flatness(
     rotations. Neither by a shift φ→φ+a, b→b−Wa; both change with the scale of the logits and vanish with confidence.
     Errors: ValueError if the head is not found or is not the last operation. Source: Petzka et al. 2021.
     """
-    loss = _loss(model, inputs, targets)
-    _classifier(loss, "relative_flatness")
-    features, weight, z = _features(loss, head)
-    if normalise:
-        sd = features.std(0, correction=0)
-        sd = torch.where(sd > 0, sd, torch.ones_like(sd))
-        features, weight = features / sd, weight * sd
-    p, gaps = z.softmax(-1), (weight[:, None] - weight).square().sum(-1)
-    spread = ((p @ gaps) * p).sum(1) / 2  # the variance of w under p; no cancellation near one-hot predictions
-    return (features.norm(dim=1).square() * spread).mean().item()
+    return RelativeFlatness(_loss(model, inputs, targets), normalise, head)()
 
 
-def table(losses: Objective | dict[str, Objective], rho: float = 0.05, seed: int = 0):
-    """The table that returns in every notebook: one row per objective, the train loss first, as a pandas DataFrame.
+class RelativeFlatness(OfNetwork):
+    """`relative_flatness` as an objective of the weights, so that it can be a penalty: `loss + 0.1 * kappa`.
 
-    `losses`: one objective, `{"name": objective}`, or an ensemble (a row per member). `rho` is the radius of the
-    worst case; the random direction uses the paper's 0.005. Measures that need a softmax head are empty elsewhere.
+    Differentiable through the features and the head's weight; on a batch it sees the batch's features. Its derivatives
+    keep the graph of all samples. Errors: ValueError unless the loss is "cross_entropy" and the head is found.
+    """
+
+    def __init__(self, loss: NetworkLoss, normalise: bool = True, head: str | None = None):
+        super().__init__(loss)
+        _need_softmax(loss, "relative flatness")
+        self.normalise, self.head = normalise, _head(loss.model, head)
+
+    def weight(self, theta: Tensor) -> Tensor:
+        """The head's weight `(..., K, d)`."""
+        one = self.loss.first(1)
+        return one.averaged(lambda rows, x, y: one.features(rows, x, self.head)[1], theta)
+
+    def _value(self, theta):
+        weight = self.weight(theta)
+        features, z = self.loss.collected(self._ends, theta).split([weight.shape[-1], weight.shape[-2]], -1)
+        if self.normalise:
+            variance = features.var(-2, correction=0, keepdim=True)
+            sd = torch.where(variance > 0, variance, torch.ones_like(variance)).sqrt()
+            features, weight = features / sd, weight * sd
+        p, gaps = z.softmax(-1), (weight[..., :, None, :] - weight[..., None, :, :]).square().sum(-1)
+        spread = ((p @ gaps) * p).sum(-1) / 2  # the variance of w under p; no cancellation near one-hot predictions
+        return (features.square().sum(-1) * spread).mean(-1)
+
+    def _ends(self, rows, x, y):
+        """Features and outputs side by side, `(R, N, d + K)`."""
+        features, _, produced, z = self.loss.features(rows, x, self.head)
+        if self.strict:
+            require_finite(z)
+        if produced.shape != z.shape or (self.strict and not torch.equal(produced, z)):
+            raise Undefined(f"head {self.head!r} does not produce the outputs of model: name the last linear layer")
+        return torch.cat([features, z], -1)
+
+
+def table(
+    losses: Objective | dict[str, Objective], columns: Sequence[str] = CHEAP, subset: int | None = None,
+    rho: float = 0.05, draws: int = 40, products: int = 30, steps: int | None = None, seed: int = 0,
+) -> "pd.DataFrame":  # fmt: skip
+    """One row per network, in every notebook and record: a DataFrame with the named measures as its columns.
+
+    losses: one objective, of one network or of M, or `{"name": objective}` (rows by name, and by number in each of M).
+    columns: any of `SYMBOLS`, which holds the symbols for figures; by default the `CHEAP` ones. Estimates have a column
+    "… stderr" beside them. What an objective does not have (softmax, a linear head, any finite loss) is NaN.
+    subset: what needs derivatives or random steps is measured on the first `subset` samples; train loss, relative
+    flatness and logit Fisher-Rao on all. rho: radius of one step, weight noise (a sd, half the draws in pairs), worst
+    cases and first order; a random direction has the paper's 0.005. products: of the trace. steps: products of λ_max,
+    by default as many as it takes. Errors: ValueError for an unknown column; those of the measures.
     """
     import pandas as pd
 
+    options = {"rho": rho, "draws": draws, "products": products, "steps": steps, "seed": seed}
+    if unknown := [name for name in columns if name not in SYMBOLS]:
+        raise ValueError(f"columns names {', '.join(map(repr, unknown))}: choose from {', '.join(SYMBOLS)}")
     if not isinstance(losses, dict):
-        losses = dict(enumerate(losses.members)) if losses.members is not None else {"": losses}
-    return pd.DataFrame({name: _row(loss, rho, seed) for name, loss in losses.items()}).T
+        return pd.DataFrame(_columns(losses, columns, subset, options))
+    frames = {name: pd.DataFrame(_columns(loss, columns, subset, options)) for name, loss in losses.items()}
+    rows = pd.concat(frames)
+    return rows.droplevel(1) if all(len(frame) == 1 for frame in frames.values()) else rows
 
 
-def _row(loss, rho, seed):
-    row = {
-        "train loss": loss().item(),
-        "‖∇L‖": gradient_norm(loss),
-        "λ_max": curvature.eigenvalues(loss)[0].item(),
-        "tr H": curvature.trace(loss, seed=seed),
-        "random direction": random_direction(loss, seed=seed),
-        f"worst case ρ={rho:g}": worst_case(loss, rho=rho, seed=seed),
+def _columns(loss, columns, subset, options):
+    """`{column: one number per network}`; members whose loss is not finite are measured at 0 and struck out."""
+    value, found = loss(), {}
+    finite = torch.isfinite(value)
+    if isinstance(loss, NetworkLoss) and finite.any() and not finite.all():
+        loss = loss.at(torch.where(finite[..., None], loss.point(), 0.0))
+    part = loss.first(subset) if subset and isinstance(loss, NetworkLoss) else loss
+    measures = _measures(loss, part, **options)
+    for name in columns:
+        try:
+            measured = measures[name]() if finite.any() else torch.tensor(math.nan)
+        except Undefined:
+            measured = torch.tensor(math.nan)
+        found[name] = measured
+        if isinstance(measured, Estimate):
+            found[f"{name} stderr"] = measured.stderr
+    return {name: torch.where(finite, m.to(finite.device), math.nan).flatten().tolist() for name, m in found.items()}
+
+
+def _measures(loss: Any, part: Any, rho, draws, products, steps, seed) -> dict[str, Callable[[], Tensor]]:
+    few = max(2, draws // 2)
+    return {
+        "train loss": lambda: loss(),
+        "subset loss": lambda: part(),
+        "gradient norm": lambda: gradient_norm(part),
+        "lambda max": lambda: curvature.eigenvalues(part, steps=steps)[..., 0],
+        "trace": lambda: curvature.trace(part, samples=products, seed=seed),
+        "random direction": lambda: random_direction(part, samples=draws, seed=seed),
+        "weight noise": lambda: average(part, rho=rho, samples=few, seed=seed, adaptive=True),
+        "one step": lambda: one_step(part, rho=rho),
+        "worst case": lambda: worst_case(part, rho=rho, seed=seed),
+        "adaptive worst case": lambda: worst_case(part, rho=rho, seed=seed, adaptive=True),
+        "first order": lambda: first_order(part, rho=rho, seed=seed),
+        "fisher rao": lambda: fisher_rao_norm(part),
+        "logit fisher rao": lambda: logit_fisher_rao(loss),
+        "relative flatness": lambda: relative_flatness(loss),
+        "relative flatness raw": lambda: relative_flatness(loss, normalise=False),
+        "weight norm": lambda: loss.point().norm(dim=-1),
+        "head norm": lambda: RelativeFlatness(_loss(loss)).weight(loss.point()).norm(dim=(-2, -1)),
     }
-    if isinstance(loss, NetworkLoss) and loss.loss == "cross_entropy":
-        row |= {"Fisher-Rao": fisher_rao_norm(loss), "κ": _kappa_or_nan(loss)}
-    return row
 
 
-def _kappa_or_nan(loss):
-    try:
-        return relative_flatness(loss)
-    except ValueError:  # no linear head
-        return math.nan
+class _Rise(Objective):
+    """`γ -> L(θ + c γ) − L(θ)` as an objective of its own: every search is a search in a round ball about 0."""
+
+    def __init__(self, objective, theta, rho, adaptive):
+        self.objective, self.centre, self.base = _start(objective, theta, rho)
+        self.scale = self.centre.abs() if adaptive else torch.ones_like(self.centre)
+        self.dim, self.theta = self.centre.shape[-1], torch.zeros_like(self.centre)
+
+    def _value(self, offset):
+        return require_finite(self.objective(self.centre + self.scale * offset)) - self.base
+
+    def _gradient(self, offset):
+        return self.scale * self.objective.gradient(self.centre + self.scale * offset)
+
+    def _linearize(self, offset):
+        product = self.objective.linearize(self.centre + self.scale * offset)
+        return lambda v: self.scale * product(self.scale * v)
+
+
+def _highest(value, slope, rise, rho, norm, starts, steps, seed):
+    """The largest value found in the ball by ascents from the gradient, ± the top eigenvector and random starts."""
+    if norm not in (2, math.inf):
+        raise ValueError(f"norm is {norm}: choose 2 or math.inf")
+    zero = rise.theta
+    top = curvature.eigenpairs(rise, zero, tol=1e-4, seed=seed).vectors[..., 0, :]
+    random = [step.expand_as(zero) for step in _normal(zero, max(starts, 2), seed)[:starts]]
+    found = [_ascend(value, slope, d, rho, norm, steps) for d in (rise.gradient(zero), top, -top, *random)]
+    return torch.stack(found).amax(0)
+
+
+def _ascend(value, slope, direction, rho, norm, steps):
+    """From the best point of the ray to the rim, projected ascent; a member's step is halved where it does not help."""
+    ray = _in_ball(direction, norm)
+    offset, best = rho * ray, value(rho * ray)
+    for share in range(7, 0, -1):
+        offset, best, _ = _better(value, rho * share / 8 * ray, offset, best)
+    step, gradient = torch.full_like(best, rho / 2)[..., None], slope(offset)
+    for _ in range(steps):
+        trial = _project(offset + step * _in_ball(gradient, norm), rho, norm)
+        offset, best, helps = _better(value, trial, offset, best)
+        if helps.any():
+            gradient = slope(offset)
+        step = torch.where(helps, step, step / 2)
+    return best
+
+
+def _better(value, trial, offset, best):
+    found = value(trial)
+    helps = (found > best)[..., None]
+    return torch.where(helps, trial, offset), torch.maximum(found, best), helps
+
+
+def _in_ball(direction, norm):
+    return direction.sign() if norm == math.inf else unit(direction)
+
+
+def _project(offset, rho, norm):
+    if norm == math.inf:
+        return offset.clamp(-rho, rho)
+    return offset * (rho / offset.norm(dim=-1, keepdim=True)).clamp(max=1)
+
+
+def _start(objective, theta, rho, double=False):
+    if not (rho > 0 and math.isfinite(rho)):
+        raise ValueError(f"rho is {rho}: a radius must be positive and finite")
+    return prepared(objective, theta, double)
+
+
+def _normal(theta, count, seed):
+    """`count` standard normal directions `(count, P)` from a generator of their own."""
+    if count < 2:
+        raise ValueError(f"samples is {count}: an estimate needs at least 2 draws")
+    return torch.randn(count, theta.shape[-1], generator=torch.Generator().manual_seed(seed)).to(theta)
 
 
 def _pairs(objective, theta, base, steps):
     return torch.stack([require_finite(objective(theta + s) + objective(theta - s)) / 2 - base for s in steps])
 
 
-def _estimate(draws, absolute=False):
-    """Mean and standard error over the first axis, for one objective `(draws,)` or all members `(draws, M)`."""
-    draws = draws.double()
-    means, errors = draws.mean(0), draws.std(0) / len(draws) ** 0.5
-    means = means.abs() if absolute else means
-    if draws.ndim == 1:
-        return Estimate(means.item(), errors.item())
-    return [Estimate(mean, error) for mean, error in zip(means.tolist(), errors.tolist(), strict=True)]
+def _estimate(draws):
+    """Mean and standard error over the first axis."""
+    return Estimate(draws.mean(0), draws.std(0) / len(draws) ** 0.5)
 
 
-def _loss(model, inputs, targets):
+def _loss(model, inputs=None, targets=None):
     if isinstance(model, NetworkLoss):
         return model
+    if isinstance(model, Objective):
+        raise Undefined(f"loss is a {type(model).__name__}: this measure needs a NetworkLoss")
     if inputs is None or targets is None:
         raise ValueError("inputs or targets is missing: pass (model, inputs, targets), or one NetworkLoss")
     return NetworkLoss(model, inputs, targets, "cross_entropy")
 
 
-def _classifier(loss, measure):
+def _need_softmax(loss, measure):
     if loss.loss != "cross_entropy":
-        raise ValueError(f"loss is {loss.loss!r}: {measure} is defined for softmax cross-entropy")
+        raise Undefined(f"loss is {loss.loss!r}: {measure} is defined for softmax cross-entropy")
 
 
-def _radial(loss, x, y):
-    """⟨θ, ∇ℓ_n⟩ for every sample: the derivative of ℓ_n along θ, by differentiating Jᵀu in u."""
-    leaves = loss.leaves(loss.theta)
-    with torch.enable_grad():
-        losses = loss.sample_losses(loss.network(leaves, x), y)
-        if losses.shape != (len(x),):
-            raise ValueError("loss returns a mean: fisher_rao_norm needs one loss per sample, shape (N,)")
-        require_finite(losses)
-        probe = torch.zeros_like(losses, requires_grad=True)
-        weights = tuple(leaves.values())
-        pulled = flatten(autograd.grad(losses, weights, probe, create_graph=True, materialize_grads=True))
-    return autograd.grad(pulled, probe, loss.theta)[0]
-
-
-def _features(loss, head) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs of the head `(N, d)`, its weight `(K, d)`, and the outputs `(N, K)`."""
-    layer, name = _find_head(loss, head)
-    caught = []
-    handle = layer.register_forward_hook(lambda _, args, out: caught.append((args[0], out)))
-    try:
-        outputs = loss.outputs()
-    finally:
-        handle.remove()
-    require_finite(outputs)
-    if not caught:
-        raise ValueError(f"head {name!r} takes no part in the outputs of model: name its last linear layer, head=...")
-    features, produced = (join(part) for part in zip(*caught, strict=True))
-    if produced.shape != outputs.shape or not torch.equal(produced, outputs):
-        raise ValueError(f"head {name!r} does not produce the outputs of model: name the last linear layer, head=...")
-    return features, loss.model.get_submodule(name).weight.detach(), outputs
-
-
-def _find_head(loss, head):
-    linear = {n: m for n, m in loss._private.named_modules() if isinstance(m, nn.Linear)}
+def _head(model, head):
+    """The name of the linear layer at the end."""
+    model = getattr(model, "_orig_mod", model)  # a compiled model stands for the one inside
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if head is None and not linear:
-        raise ValueError("head is not found: model has no nn.Linear layer, and relative flatness needs one at its end")
-    name = head if head is not None else list(linear)[-1]
-    if name not in linear:
-        raise ValueError(f"head is {name!r}: choose one of the linear layers {', '.join(linear) or '(none)'}")
-    return linear[name], name
+        raise Undefined("head is not found: model has no nn.Linear layer, and relative flatness needs one at its end")
+    if head is not None and head not in linear:
+        raise ValueError(f"head is {head!r}: choose one of the linear layers {', '.join(linear) or '(none)'}")
+    return linear[-1] if head is None else head
