@@ -14,9 +14,9 @@ from torch import Tensor, autograd
 from flatlab.loss import NetworkLoss
 from flatlab.objective import Estimate, Objective, as_float_tensor, require_finite
 
-DENSE = 64  # up to this many parameters a full Hessian is cheaper than Lanczos
-WIDTH = 20  # vectors that Lanczos keeps, or 2k + 1 for k eigenvalues
-RESTARTS = 100  # of Lanczos, after each of which about WIDTH / 2 new products are taken
+WHOLE = 64  # up to this many parameters Lanczos goes through the whole space
+WIDTH = 20  # vectors that it keeps of more, or 2k + 1 for k eigenvalues
+RESTARTS = 50  # after each of which it takes about WIDTH / 2 new products
 
 
 class Eigenpairs(NamedTuple):
@@ -90,10 +90,11 @@ def eigenpairs(
 ) -> Eigenpairs:  # fmt: skip
     """Eigenvalues, unit eigenvectors and residuals ‖Hv − λv‖ at the `which` end of the spectrum.
 
-    Dense up to 64 parameters; above, Lanczos with thick restarts, for all members at once: 20 Hessian-vector products
-    for k = 1, then about 10 for each restart, until every wanted residual is below `tol · max|λ|` (tol: 1e-8 in
-    float64, 1e-4 in float32). It holds 2k + 1 vectors of each member, at least 20. After 100 restarts it stops with a
-    warning and what it has. The start is the gradient with some noise, so that no eigenvector is missed.
+    Lanczos with full re-orthogonalisation and thick restarts, for all members at once: P Hessian-vector products up to
+    64 parameters; above, 20 for k = 1, and about 10 more after each restart, until every wanted residual is below
+    `tol · max|λ|` (1e-8 in float64, 1e-4 in float32), or for 50 restarts, with a warning if one is still above
+    `√tol · max|λ|`. It holds 2k + 1 vectors of each member, at least 20. The start is the gradient and noise, so that no
+    eigenvector is missed.
 
     Errors: ValueError if k is not between 1 and P, `steps` is below k, `which` is unknown, or the loss is not finite.
     Source: Lanczos 1950; Wu and Simon 2000 (thick restarts).
@@ -106,13 +107,8 @@ def eigenpairs(
         raise ValueError(f'which is {which!r}: choose "largest" or "smallest"')
     if steps is not None and steps < k:
         raise ValueError(f"steps is {steps}: Lanczos needs at least {k}, a product for each eigenvalue")
-    sign = 1 if which == "largest" else -1
-    if steps is None and (size <= DENSE or 2 * k + 1 >= size):
-        found = _dense(sign * objective.hessian(theta), k)
-    else:
-        found = _restarted(objective, theta, sign, int(k), steps, tol, seed)
-    values, vectors, residuals = (t.to(theta).view(*theta.shape[:-1], *t.shape[1:]) for t in found)
-    return Eigenpairs(sign * values, vectors, residuals)
+    found = _lanczos(objective, theta, 1 if which == "largest" else -1, int(k), steps, tol, seed)
+    return Eigenpairs(*(t.view(*theta.shape[:-1], *t.shape[1:]) for t in found))
 
 
 def trace(objective: Objective, theta=None, samples: int = 30, seed: int = 0) -> Estimate:
@@ -295,36 +291,24 @@ class _Krylov:
         return rest
 
 
-def _restarted(objective, theta, sign, k, steps, tol, seed):
-    """The k largest eigenpairs of `sign · H`: `(R, k)`, `(R, k, P)` and residuals `(R, k)`."""
-    width = min(steps or max(2 * k + 1, WIDTH), theta.shape[-1])
-    tol = tol if tol is not None else (1e-8 if theta.dtype == torch.float64 else 1e-4)
+def _lanczos(objective, theta, sign, k, steps, tol, seed):
+    """Of the k largest of `sign · H`: the eigenvalues of H `(R, k)`, vectors `(R, k, P)` and residuals `(R, k)`."""
+    size, tol = theta.shape[-1], tol or (1e-8 if theta.dtype == torch.float64 else 1e-4)
+    width = min(steps or (size if size <= WHOLE else max(2 * k + 1, WIDTH)), size)
     space = _Krylov(objective, theta, width, seed, sign)
-    following = (unit(objective.gradient(theta)) + unit(_normal(theta, seed))).reshape(-1, theta.shape[-1])
+    following = (unit(objective.gradient(theta)) + unit(_normal(theta, seed))).reshape(-1, size)
     known, keep = 0, (k + width) // 2
     for _ in range(1 if steps else RESTARTS):
         rest = space.grow(following, known)
         values, vectors = (t.flip(-1).to(theta) for t in _eigh(space.matrix))
-        residuals = rest[:, None] * vectors[:, -1].abs()
+        residuals, scale = rest[:, None] * vectors[:, -1].abs(), values.abs().amax(1, keepdim=True)
         space.basis[:, :keep] = vectors[..., :keep].mT @ space.basis[:, :width]
-        if (residuals[:, :k] <= tol * values.abs().amax(1, keepdim=True)).all():
+        if (residuals[:, :k] <= tol * scale).all():
             break
         space.matrix, following, known = torch.diag_embed(values), space.basis[:, width].clone(), keep
-    else:
-        if not steps:
-            left = f"residuals up to {residuals[:, :k].max():.2g}, see eigenpairs(...).residuals"
-            warnings.warn(
-                f"eigenpairs stopped after {RESTARTS} restarts with {left}; a larger tol ends earlier", stacklevel=3
-            )
-    return values[:, :k], space.basis[:, :k], residuals[:, :k]
-
-
-def _dense(matrix, k):
-    matrix = matrix.reshape(-1, *matrix.shape[-2:])
-    values, vectors = _eigh(matrix)
-    values, vectors = values.flip(-1)[:, :k], vectors.flip(-1)[..., :k].mT
-    residuals = (vectors @ matrix.cpu().double() - values[..., None] * vectors).norm(dim=-1)
-    return values, vectors, residuals
+    if not steps and (residuals[:, :k] > tol**0.5 * scale).any():
+        warnings.warn(f"no convergence in {RESTARTS} restarts: see eigenpairs(...).residuals", stacklevel=4)
+    return sign * values[:, :k], space.basis[:, :k], residuals[:, :k]
 
 
 def _eigh(matrix):

@@ -6,7 +6,8 @@ numbers of estimates.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, autograd, nn
@@ -19,26 +20,6 @@ from flatlab.objective import Estimate, Objective, require_finite
 if TYPE_CHECKING:
     import pandas as pd
 
-# The columns of `table`, by the names that records and statistics use, and what figures write on their axes.
-SYMBOLS = {
-    "train loss": "train loss",
-    "subset loss": "train loss on the subset",
-    "gradient norm": "‖∇L‖",
-    "lambda max": "λ_max",
-    "trace": "tr H",
-    "random direction": "random direction",
-    "weight noise": "weight noise",
-    "one step": "one step",
-    "worst case": "worst case",
-    "adaptive worst case": "adaptive worst case",
-    "first order": "first order",
-    "fisher rao": "Fisher-Rao",
-    "logit fisher rao": "logit Fisher-Rao",
-    "relative flatness": "κ",
-    "relative flatness raw": "raw κ",
-    "weight norm": "‖θ‖",
-    "head norm": "‖W‖",
-}
 CHEAP = ("train loss", "gradient norm", "lambda max", "relative flatness", "fisher rao")
 
 
@@ -237,65 +218,65 @@ def table(
     """One row per network, in every notebook and record: a DataFrame with the named measures as its columns.
 
     losses: one objective, of one network or of M, or `{"name": objective}` (rows by name, and by number in each of M).
-    columns: any of `SYMBOLS`, which holds the symbols for figures; by default the `CHEAP` ones. Estimates have a column
-    "… stderr" beside them. What an objective does not have (softmax, a linear head, any finite loss) is NaN.
-    subset: what needs derivatives or random steps is measured on the first `subset` samples; train loss, relative
-    flatness and logit Fisher-Rao on all. rho: radius of one step, weight noise (a sd, half the draws in pairs), worst
-    cases and first order; a random direction has the paper's 0.005. products: of the trace. steps: products of λ_max,
-    by default as many as it takes. Errors: ValueError for an unknown column; those of the measures.
+    columns: keys of `SYMBOLS`, which holds the symbols for figures. Estimates have a column "… stderr" beside them.
+    What an objective does not have (softmax, a linear head, a finite loss) is NaN.
+    subset: all but train loss, relative flatness, logit Fisher-Rao and norms is measured on the first `subset` samples.
+    rho: radius of one step, worst cases and first order, sd of the (adaptive) weight noise; a random direction has the
+    paper's 0.005. draws: of random directions; half as many pairs of noise. products: of the trace. steps: of λ_max, by
+    default as many as it takes. Errors: ValueError for an unknown column; those of the measures.
     """
     import pandas as pd
 
-    options = {"rho": rho, "draws": draws, "products": products, "steps": steps, "seed": seed}
     if unknown := [name for name in columns if name not in SYMBOLS]:
         raise ValueError(f"columns names {', '.join(map(repr, unknown))}: choose from {', '.join(SYMBOLS)}")
+    options = SimpleNamespace(rho=rho, draws=draws, products=products, steps=steps, seed=seed)
+    named = losses if isinstance(losses, dict) else {"": losses}
+    frames = {name: pd.DataFrame(_rows(loss, columns, subset, options)) for name, loss in named.items()}
     if not isinstance(losses, dict):
-        return pd.DataFrame(_columns(losses, columns, subset, options))
-    frames = {name: pd.DataFrame(_columns(loss, columns, subset, options)) for name, loss in losses.items()}
+        return frames[""]
     rows = pd.concat(frames)
-    return rows.droplevel(1) if all(len(frame) == 1 for frame in frames.values()) else rows
+    return rows.droplevel(1) if max(map(len, frames.values())) == 1 else rows
 
 
-def _columns(loss, columns, subset, options):
+def _rows(loss, columns, subset, options):
     """`{column: one number per network}`; members whose loss is not finite are measured at 0 and struck out."""
     value, found = loss(), {}
     finite = torch.isfinite(value)
-    if isinstance(loss, NetworkLoss) and finite.any() and not finite.all():
+    if isinstance(loss, NetworkLoss) and not finite.all():
         loss = loss.at(torch.where(finite[..., None], loss.point(), 0.0))
     part = loss.first(subset) if subset and isinstance(loss, NetworkLoss) else loss
-    measures = _measures(loss, part, **options)
     for name in columns:
         try:
-            measured = measures[name]() if finite.any() else torch.tensor(math.nan)
+            measured = _COLUMNS[name][1](loss, part, options)
         except Undefined:
             measured = torch.tensor(math.nan)
         found[name] = measured
         if isinstance(measured, Estimate):
             found[f"{name} stderr"] = measured.stderr
-    return {name: torch.where(finite, m.to(finite.device), math.nan).flatten().tolist() for name, m in found.items()}
+    return {name: torch.where(finite, m.to(value.device), math.nan).flatten().tolist() for name, m in found.items()}
 
 
-def _measures(loss: Any, part: Any, rho, draws, products, steps, seed) -> dict[str, Callable[[], Tensor]]:
-    few = max(2, draws // 2)
-    return {
-        "train loss": lambda: loss(),
-        "subset loss": lambda: part(),
-        "gradient norm": lambda: gradient_norm(part),
-        "lambda max": lambda: curvature.eigenvalues(part, steps=steps)[..., 0],
-        "trace": lambda: curvature.trace(part, samples=products, seed=seed),
-        "random direction": lambda: random_direction(part, samples=draws, seed=seed),
-        "weight noise": lambda: average(part, rho=rho, samples=few, seed=seed, adaptive=True),
-        "one step": lambda: one_step(part, rho=rho),
-        "worst case": lambda: worst_case(part, rho=rho, seed=seed),
-        "adaptive worst case": lambda: worst_case(part, rho=rho, seed=seed, adaptive=True),
-        "first order": lambda: first_order(part, rho=rho, seed=seed),
-        "fisher rao": lambda: fisher_rao_norm(part),
-        "logit fisher rao": lambda: logit_fisher_rao(loss),
-        "relative flatness": lambda: relative_flatness(loss),
-        "relative flatness raw": lambda: relative_flatness(loss, normalise=False),
-        "weight norm": lambda: loss.point().norm(dim=-1),
-        "head norm": lambda: RelativeFlatness(_loss(loss)).weight(loss.point()).norm(dim=(-2, -1)),
-    }
+# What `table` knows, by the names that records and statistics use: the symbol for figures, and the measure.
+_COLUMNS: dict[str, tuple[str, Callable[..., Tensor]]] = {
+    "train loss": ("train loss", lambda f, part, o: f()),
+    "subset loss": ("train loss on the subset", lambda f, part, o: part()),
+    "gradient norm": ("‖∇L‖", lambda f, part, o: gradient_norm(part)),
+    "lambda max": ("λ_max", lambda f, part, o: curvature.eigenvalues(part, steps=o.steps)[..., 0]),
+    "trace": ("tr H", lambda f, part, o: curvature.trace(part, samples=o.products, seed=o.seed)),
+    "random direction": ("random direction", lambda f, part, o: random_direction(part, samples=o.draws, seed=o.seed)),
+    "weight noise": ("weight noise", lambda f, part, o: average(part, None, o.rho, max(2, o.draws // 2), o.seed, True)),
+    "one step": ("one step", lambda f, part, o: one_step(part, rho=o.rho)),
+    "worst case": ("worst case", lambda f, part, o: worst_case(part, rho=o.rho, seed=o.seed)),
+    "adaptive worst case": ("adaptive worst case", lambda f, part, o: worst_case(part, None, o.rho, True, seed=o.seed)),
+    "first order": ("first order", lambda f, part, o: first_order(part, rho=o.rho, seed=o.seed)),
+    "fisher rao": ("Fisher-Rao", lambda f, part, o: fisher_rao_norm(part)),
+    "logit fisher rao": ("logit Fisher-Rao", lambda f, part, o: logit_fisher_rao(f)),
+    "relative flatness": ("κ", lambda f, part, o: relative_flatness(f)),
+    "relative flatness raw": ("raw κ", lambda f, part, o: relative_flatness(f, normalise=False)),
+    "weight norm": ("‖θ‖", lambda f, part, o: f.point().norm(dim=-1)),
+    "head norm": ("‖W‖", lambda f, part, o: RelativeFlatness(_loss(f)).weight(f.point()).norm(dim=(-2, -1))),
+}
+SYMBOLS = {name: symbol for name, (symbol, _) in _COLUMNS.items()}
 
 
 class _Rise(Objective):
@@ -330,13 +311,13 @@ def _highest(value, slope, rise, rho, norm, starts, steps, seed):
 
 def _ascend(value, slope, direction, rho, norm, steps):
     """From the best point of the ray to the rim, projected ascent; a member's step is halved where it does not help."""
-    ray = _in_ball(direction, norm)
+    ray = _unit(direction, norm)
     offset, best = rho * ray, value(rho * ray)
     for share in range(7, 0, -1):
         offset, best, _ = _better(value, rho * share / 8 * ray, offset, best)
     step, gradient = torch.full_like(best, rho / 2)[..., None], slope(offset)
     for _ in range(steps):
-        trial = _project(offset + step * _in_ball(gradient, norm), rho, norm)
+        trial = _project(offset + step * _unit(gradient, norm), rho, norm)
         offset, best, helps = _better(value, trial, offset, best)
         if helps.any():
             gradient = slope(offset)
@@ -350,7 +331,7 @@ def _better(value, trial, offset, best):
     return torch.where(helps, trial, offset), torch.maximum(found, best), helps
 
 
-def _in_ball(direction, norm):
+def _unit(direction, norm):
     return direction.sign() if norm == math.inf else unit(direction)
 
 
