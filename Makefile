@@ -27,8 +27,8 @@ $(READY): pyproject.toml constraints.txt
 lab: $(READY) ## open the course in JupyterLab
 	@$(BIN)/python -m jupyterlab --ServerApp.root_dir=. $(ROOT_ARGS) $(LAB_ARGS) notebooks/00_start_here.ipynb
 
-test: $(READY) ## lint, unit tests, every notebook, the panels in a browser
-	@sh tools/test.sh
+test: $(READY) ## lint, floors, types, unit tests, every notebook, the panels in a browser (one notebook: NB=02)
+	@NB="$(NB)" sh tools/test.sh
 
 bench: $(READY) ## time the module
 	@$(BIN)/python tools/bench.py

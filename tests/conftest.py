@@ -1,13 +1,17 @@
-"""What all tests share: an empty home, one thread per worker, and the closing lines of a run."""
+"""What all tests share: an empty home, one thread per worker, patience, and the closing lines of a run."""
 
 import os
 import tempfile
 from pathlib import Path
 
+pytest_plugins = ["lesson_run"]
+
 MODULE = Path(__file__).resolve().parent.parent / "flatlab"
+PATIENCE = 600  # seconds; a safety net for a machine that stops to breathe, not a limit
 
 _home = tempfile.TemporaryDirectory()  # the reader's own predictions must neither change a test nor be changed by one
 os.environ["FLATLAB_HOME"] = _home.name
+os.environ["FLATLAB_SCALE"] = "laptop"  # tests run what the reader runs
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Two workers on two cores: more threads would only wait for each other. Kernels inherit both settings.
@@ -18,7 +22,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 def pytest_collection_modifyitems(items):
     for item in items:
         if hasattr(item, "output_timeout"):  # a cell under nbval
-            item.output_timeout = 60  # seconds; nbval's 5 are too few on a machine that stops to breathe
+            item.output_timeout = PATIENCE
 
 
 def pytest_terminal_summary(terminalreporter):

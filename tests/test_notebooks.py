@@ -1,6 +1,7 @@
 """Every notebook keeps every rule, and every rule can be broken."""
 
 import shutil
+from functools import cache
 
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -15,12 +16,13 @@ SOLUTION = "<details><summary>Solution</summary>\n\n```python\n# two\ncurvature.
 ADDRESS = "https://github.com/a/b"
 NO_ALT = new_output("display_data", {"image/png": "iVBORw0KGgo="})
 STEMS = [stem for stem in lessons.stems() if lessons.ipynb(stem).exists()]
+stored = cache(lessons.read)
 
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("stem", STEMS)
 def test_notebook_keeps_the_rule(stem, rule):
-    assert list(RULES[rule](lessons.read(stem))) == []
+    assert list(RULES[rule](stored(stem))) == []
 
 
 def test_every_twin_has_its_notebook():
@@ -119,6 +121,12 @@ BREAKS = {
         lambda lesson: lesson.nb.metadata.update(widgets={}),
     ],
     "no_semicolon": [edit(9, source="1 + 1;"), edit(9, source="1 + 1; \n")],
+    "plumbing_out_of_sight": [
+        edit(9, source="f(\n    1,\n)  # fmt: skip"),
+        edit(9, source="# fmt: off", metadata={"jupyter": {"source_hidden": True}}),
+        edit(9, source="with fl.threads(1):\n    f()"),
+        edit(4, source="We set `fl.threads(1)`."),
+    ],
     "short_cells": [edit(9, source="1\n" * 26), edit(9, source="1\n" * 26, metadata={"tags": ["self-check"]})],
     "enough_prose": [lambda lesson: lesson.nb.cells.extend(code("1", 9) for _ in range(9))],
     "alt_text": [edit(7, outputs=[figure(alt="two parabolas")]), edit(7, outputs=[NO_ALT])],
@@ -146,6 +154,12 @@ def test_a_cell_of_the_greatest_length_is_accepted():
     lesson = good_lesson()
     lesson.nb.cells[9].update(source="1\n" * 25)
     assert list(RULES["short_cells"](lesson)) == []
+
+
+def test_a_folded_cell_may_set_the_threads():
+    lesson = good_lesson()
+    lesson.nb.cells[9].update(source="with fl.threads(1):\n    f()", metadata={"jupyter": {"source_hidden": True}})
+    assert list(RULES["plumbing_out_of_sight"](lesson)) == []
 
 
 def test_cleaning_keeps_the_picture_and_drops_what_needs_a_kernel():

@@ -23,7 +23,7 @@ import lessons
 from lessons import CLAIM, ROOT, WIDGET
 from rules import ADDRESS, STYLED_TABLE, fingerprint, problems
 
-TIMEOUT = 300  # seconds for one cell
+TIMEOUT = 600  # seconds for one cell; a safety net
 LEDGER = ROOT / "data" / "ledger.json"
 SLIDES = ROOT / "build" / "slides"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -47,11 +47,17 @@ def build(chosen: list[str]) -> int:
 
 def check(chosen: list[str]) -> int:
     """Print what breaks a rule; changes nothing."""
-    names = lessons.stems(chosen)
-    missing = [f"{stem}: there is no notebooks/{stem}.ipynb: make notebooks" for stem in names if not _exists(stem)]
-    found = missing + [problem for stem in names if _exists(stem) for problem in problems(lessons.read(stem))]
-    print("\n".join(found) or f"{len(names)} notebooks checked, all rules kept")
+    stems = lessons.stems(chosen)
+    missing = [f"{stem}: there is no notebooks/{stem}.ipynb: make notebooks" for stem in stems if not _exists(stem)]
+    found = missing + [problem for stem in stems if _exists(stem) for problem in problems(lessons.read(stem))]
+    print("\n".join(found) or f"{len(stems)} notebooks checked, all rules kept")
     return bool(found)
+
+
+def names(chosen: list[str]) -> int:
+    """Print the names of the notebooks, one a line."""
+    print("\n".join(lessons.stems(chosen)))
+    return 0
 
 
 def slides(chosen: list[str], reveal: str | None = None) -> int:
@@ -170,8 +176,10 @@ def _steady(output, table):
 
 
 def _claims(stem):
+    """The claims in the stored outputs; those of a family one by one."""
     outputs = lessons.read(stem).outputs()
-    return [{"notebook": stem, **output.data[CLAIM]} for output in outputs if CLAIM in output.get("data", {})]
+    shown = [output.data[CLAIM] for output in outputs if CLAIM in output.get("data", {})]
+    return [{"notebook": stem, **claim} for box in shown for claim in box.get("claims", [box])]
 
 
 def _exists(stem):
@@ -189,15 +197,16 @@ def _write(path: Path, text: str):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in (("build", build.__doc__), ("check", check.__doc__), ("slides", slides.__doc__)):
-        command = commands.add_parser(name, help=text)
+    for job in (build, check, names, slides):
+        command = commands.add_parser(job.__name__, help=job.__doc__)
         command.add_argument("chosen", nargs="*", metavar="NN", help="only these notebooks, e.g. 02")
     command.add_argument(
         "--reveal", help="where reveal.js is; without it a deck loads reveal.js and MathJax from the internet"
     )
     commands.add_parser("ledger", help=ledger.__doc__)
     options = vars(parser.parse_args())
-    return {"build": build, "check": check, "slides": slides, "ledger": ledger}[options.pop("command")](**options)
+    jobs = {job.__name__: job for job in (build, check, names, slides, ledger)}
+    return jobs[options.pop("command")](**options)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ SHORTEST_ALT = 8  # words
 LARGEST_FILE = 500_000  # bytes
 FEWEST_SLIDES = 5
 ADDRESS = r"\bat 0x[0-9a-f]{6,}"  # <object at 0x7f8a12345678>
+MARK = r"# *fmt: *(skip|off|on)\b"  # for a formatter, which leaves the notebooks alone
+THREADS = r"\bfl\.(runtime\.)?threads\b|\bset_num_threads\b"
 STYLED_TABLE = r"\bT_[0-9a-f]{5}(?![0-9a-z])"  # the random name of a table styled by pandas
 
 
@@ -92,6 +94,14 @@ def no_semicolon(lesson):
             yield f"a cell ends in ';': {_start(cell)}"
 
 
+def plumbing_out_of_sight(lesson):
+    for cell in lesson.nb.cells:
+        if re.search(MARK, cell.source):
+            yield f"a mark for the formatter, which leaves notebooks alone anyway: {_start(cell)}"
+        if re.search(THREADS, cell.source) and not cell.metadata.get("jupyter", {}).get("source_hidden"):
+            yield f"threads are set in a cell that is not folded (source_hidden): {_start(cell)}"
+
+
 def short_cells(lesson):
     for cell in lesson.cells("code"):
         lines = len(cell.source.splitlines())
@@ -144,8 +154,8 @@ def file_size(lesson):
 RULES = {
     rule.__name__: rule
     for rule in (pair_in_step, title, launch_cell, setup_cell, headings, clean_run, no_errors, stable_outputs)
-    + (no_widget_state, no_semicolon, short_cells, enough_prose, alt_text, what_you_see, claims, exercises, slides)
-    + (file_size,)
+    + (no_widget_state, no_semicolon, plumbing_out_of_sight, short_cells, enough_prose, alt_text, what_you_see, claims)
+    + (exercises, slides, file_size)
 }
 
 
