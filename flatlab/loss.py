@@ -214,9 +214,11 @@ class NetworkLoss(Objective):
         blocks = []
         for _ in self._each_block(len(tensors[0])):
             rows = [t[self._block] for t in tensors]
-            total: Any = 0
+            total: Any = None
             for x, y, share in self._chunks(len(rows[0])):
-                total = total + function(rows[0], x, y, *rows[1:]) * share
+                part = function(rows[0], x, y, *rows[1:])
+                part = part if share == 1 else part * share
+                total = part if total is None else total + part
             blocks.append(total)
         result = join(blocks)
         return result.view(theta.shape[:-1] + result.shape[1:])
@@ -254,8 +256,8 @@ class NetworkLoss(Objective):
         rows = theta.reshape(-1, self.dim)
         buffers = self._modules.fresh_buffers(len(rows))
         with torch.no_grad():
-            for x, _, _ in self._chunks(len(rows), min(batch, self.count)):
-                self._modules.forward(rows, self._ready(x, rows), buffers, True, cumulative=True)
+            for k, (x, _, _) in enumerate(self._chunks(len(rows), min(batch, self.count))):
+                self._modules.forward(rows, self._ready(x, rows), buffers, True, momentum=1 / (k + 1))
         return self.at(theta, buffers)
 
     def first(self, count: int) -> "NetworkLoss":
@@ -492,12 +494,12 @@ class Modules:
         self.batches: bool | None = None  # does vmap work?
         self.copies = self.symmetric = False
 
-    def forward(self, theta, x, buffers=None, training=False, head=None, cumulative=False):
+    def forward(self, theta, x, buffers=None, training=False, head=None, momentum=None):
         """Outputs `(R, n, ...)` for `x (1 or R, n, ...)`; with `head` the features, its weight and outputs, too.
 
-        buffers, one row per row of theta, move in training; `cumulative` averages batch norm's statistics.
+        buffers, one row per row of theta, move in training; `momentum` replaces batch norm's own.
         """
-        network = self._in_training(cumulative) if training else self.private
+        network = self._in_training(momentum) if training else self.private
         frozen = self._frozen(theta)
         if self.copies:
             theta, x = theta.clone(), x.clone()
@@ -534,12 +536,12 @@ class Modules:
                 module.reset_running_stats()
         return {n: b.expand(members, *b.shape).clone() for n, b in fresh.named_buffers()}
 
-    def _in_training(self, cumulative):
+    def _in_training(self, momentum):
         if self.trainer is None:
             self.trainer = deepcopy(self.private).train()
             self.momenta = {m: m.momentum for m in self.trainer.modules() if isinstance(m, TRAINED)}
-        for module, momentum in self.momenta.items():
-            module.momentum = None if cumulative else momentum
+        for module, own in self.momenta.items():
+            module.momentum = own if momentum is None else momentum
         return self.trainer
 
     def _each(self, one, theta, x, buffers):

@@ -500,9 +500,9 @@ def _adam(theta, d, s, rate, memory):
     mean, square = (memory.setdefault(name, torch.zeros_like(theta)) for name in ("mean", "square"))
     count = memory.setdefault("count", torch.zeros((), dtype=torch.float64)).add_(1).item()
     mean.mul_(0.9).add_(d * 0.1)
-    square.mul_(0.999).add_(d * d * 0.001)
+    square.mul_(0.999).add_((d * d).mul_(0.001))
     step = mean / square.sqrt().div_((1 - 0.999**count) ** 0.5).add_(1e-8)
-    theta.sub_(step * _rate(s["lr"], rate / (1 - 0.9**count)))
+    theta.sub_(step.mul_(_rate(s["lr"], rate / (1 - 0.9**count))))
 
 
 def _adamw(theta, d, s, rate, memory):
