@@ -1,4 +1,6 @@
-"""Photographs: fetched, checked, unpacked and read; corrupted ones; the reader's own folders; crop and flip on bytes.
+"""Photographs: fetched, checked, unpacked and read; the published corrupted ones; the reader's own folders.
+
+What is done to images: corruptions grow with severity and can be repeated; crops, mirrors, turns and shifts.
 
 The network is a server of our own on this machine, the archives are small ones of the official layout.
 """
@@ -7,9 +9,13 @@ import hashlib
 import io
 import os
 import shutil
+import subprocess
+import sys
 import tarfile
 import threading
+import time
 from collections import Counter
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -17,11 +23,12 @@ import numpy as np
 import pooch
 import pytest
 import torch
+import torch.nn.functional as F
+from helpers import close, normal
 from PIL import Image
 
-import flatlab as fl
 from flatlab import data, images
-from flatlab.training import crop_and_flip
+from flatlab.images import CORRUPTIONS, corrupt, crop_and_flip, turn_and_shift
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 COUNTS = {10: (5 * 4, 3), 100: (20, 3)}  # training and test records of the small archives
@@ -126,8 +133,14 @@ def overwrite(file, position, value):
 
 
 def below(folder):
-    """Every file and folder in it, with the sizes of the files."""
-    return {str(p.relative_to(folder)): p.stat().st_size if p.is_file() else None for p in folder.rglob("*")}
+    """Every file and folder in it, with the sizes of the files; but for the lock."""
+    files = {str(p.relative_to(folder)): p.stat().st_size if p.is_file() else None for p in folder.rglob("*")}
+    return {name: size for name, size in files.items() if not name.endswith(".lock")}
+
+
+def top(folder):
+    """The names of what lies in it, but for the lock."""
+    return sorted(name for name in below(folder) if os.sep not in name)
 
 
 def is_the_small_one(found, classes=10, train=None, test=None):
@@ -143,8 +156,8 @@ def is_the_small_one(found, classes=10, train=None, test=None):
 def test_the_layouts_are_the_official_ones():
     ten, hundred = images.LAYOUTS[10], images.LAYOUTS[100]
     assert images.SOURCE == "https://www.cs.toronto.edu/~kriz/"
-    assert ten[:4] == ("cifar-10-batches-bin", "cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", 1)
-    assert hundred[:4] == ("cifar-100-binary", "cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", 2)
+    assert ten[:5] == (10, "cifar-10-batches-bin", "cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", 1)
+    assert hundred[:5] == (100, "cifar-100-binary", "cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", 2)
     for layout in (ten, hundred):
         assert (sum(layout.train.values()), sum(layout.test.values())) == (50_000, 10_000)
 
@@ -156,7 +169,7 @@ def test_an_archive_is_fetched_once_checked_and_unpacked(classes, server, place,
     assert "100%" in capsys.readouterr().err  # a progress bar
     assert is_the_small_one(images.cifar(classes, train=5, test=1), classes, 5, 1)
     assert server.asked == [f"/{layout.archive}"]
-    assert sorted(p.name for p in place.iterdir()) == sorted([layout.archive, layout.folder])
+    assert top(place) == sorted([layout.archive, layout.folder])
     assert {p.name for p in (place / layout.folder).iterdir()} == {*layout.train, *layout.test}
 
 
@@ -176,7 +189,7 @@ def test_without_flatlab_data_a_download_lands_in_the_users_cache_and_not_in_the
     assert is_the_small_one(images.cifar())
     assert [below(data.folder()), sorted(os.listdir(REPOSITORY)), sorted(os.listdir())] == before
     names = {"cifar-10-batches-bin", "cifar-10-binary.tar.gz"}
-    assert {p.name for p in (tmp_path / "cache" / "flatlab").iterdir()} == names
+    assert set(top(tmp_path / "cache" / "flatlab")) == names
     assert is_the_small_one(images.cifar()) and len(server.asked) == 1
 
 
@@ -185,7 +198,7 @@ def test_a_damaged_archive_from_the_network_is_refused_named_and_not_kept(damage
     address = "/cifar-10-binary.tar.gz"
     whole = server.files[address]
     server.files[address] = whole[:-100] if damage == "truncated" else whole[:-1] + bytes([whole[-1] ^ 1])
-    with pytest.raises(ValueError, match="cifar-10-binary.tar.gz is refused as truncated or altered"):
+    with pytest.raises(ValueError, match="cifar-10-binary.tar.gz.* does not match the known hash"):
         images.cifar()
     assert below(place) == {}
     server.files[address] = whole
@@ -222,7 +235,7 @@ def test_offline_the_error_says_what_to_put_where(why, server, place, monkeypatc
     layout = images.LAYOUTS[100]
     with pytest.raises(OSError) as caught:
         images.cifar(100)
-    for needed in (images.SOURCE + layout.archive, layout.md5, place / layout.archive, layout.folder, "FLATLAB_DATA"):
+    for needed in (images.SOURCE + layout.archive, layout.md5, place / layout.archive, place / layout.folder):
         assert str(needed) in str(caught.value)
     assert below(place) == {}
 
@@ -249,31 +262,62 @@ def test_a_damaged_archive_put_there_by_hand_is_refused_and_set_aside(server, pl
 
 
 # CIFAR: unpacking ------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("damage", ["a file is missing", "cut in the middle", "no archive"])
-def test_an_archive_that_cannot_be_unpacked_leaves_no_half_folder(damage, server, place, monkeypatch):
-    whole = archive(10)
-    missing = archive(10, leave_out=["test_batch.bin"])
-    body = {"a file is missing": missing, "cut in the middle": whole[: len(whole) // 2], "no archive": b"hello"}[damage]
-    use(monkeypatch, 10, body)
-    (place / "cifar-10-binary.tar.gz").write_bytes(body)
-    with pytest.raises(ValueError, match="cifar-10-binary.tar.gz cannot be unpacked"):
-        images.cifar()
-    assert list(below(place)) == ["cifar-10-binary.tar.gz"]
-
-
 def test_unpacking_that_is_interrupted_leaves_no_half_folder(server, place, monkeypatch):
-    copy, calls = shutil.copyfileobj, []
+    unpack, calls = tarfile.TarFile.extractall, []
 
-    def interrupted(source, target, *rest):
-        calls.append(copy(source, target, *rest))
+    def interrupted(*args, **options):
+        calls.append(unpack(*args, **options))
         if len(calls) == 3:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(images.shutil, "copyfileobj", interrupted)
+        patch.setattr(tarfile.TarFile, "extractall", interrupted)
         images.cifar()
-    assert list(below(place)) == ["cifar-10-binary.tar.gz"]
+    assert below(place) == {}
     assert is_the_small_one(images.cifar())
+
+
+STOPS = {
+    "download": "pooch.HTTPDownloader.__call__ = lambda self, url, file, *_: (open(file, 'wb').write(b'half'), stop())",
+    "unpacking": "tarfile.TarFile.extractall = lambda self, path, members, **_: (self.extract(members[0], path), stop())",
+}
+
+
+@pytest.mark.parametrize("when", STOPS)
+def test_what_a_kill_leaves_is_hidden_never_trusted_and_cleared_by_the_next_call(when, server, place):
+    if when == "unpacking":
+        (place / "cifar-10-binary.tar.gz").write_bytes(server.files["/cifar-10-binary.tar.gz"])
+    code = f"""
+import pathlib, tarfile, time, pooch
+from flatlab import images
+def stop():
+    pathlib.Path({str(place.parent / "stopped")!r}).touch()
+    time.sleep(600)
+{STOPS[when]}
+images.LAYOUTS[10] = images.LAYOUTS[10]._replace(md5={images.LAYOUTS[10].md5!r})
+images.cifar()
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+    while not (place.parent / "stopped").exists():
+        assert process.poll() is None, process.stderr.read().decode()
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    left = [name for name in top(place) if not name.startswith(".")]
+    assert left == (["cifar-10-binary.tar.gz"] if when == "unpacking" else []) and len(top(place)) == len(left) + 1
+    assert is_the_small_one(images.cifar())
+    assert top(place) == ["cifar-10-batches-bin", "cifar-10-binary.tar.gz"]
+
+
+def test_two_at_once_fetch_it_once(server, place):
+    """The second waits for the first, and finds its folder."""
+    found = []
+    readers = [threading.Thread(target=lambda: found.append(images.cifar())) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    assert len(found) == 2 and all(map(is_the_small_one, found)) and len(server.asked) == 1
 
 
 def test_an_archive_writes_only_the_files_that_are_expected(server, place, monkeypatch):
@@ -291,18 +335,6 @@ def test_an_archive_writes_only_the_files_that_are_expected(server, place, monke
     new = {Path(name).name for name in below(place.parent).keys() - before.keys()}
     assert new == {*contents(10), "cifar-10-batches-bin", "cifar-10-binary.tar.gz"}
     assert not Path("/tmp/flatlab-outside").exists()
-
-
-def test_another_process_that_unpacked_first_wins(server, place, monkeypatch):
-    rename = Path.rename
-
-    def late(self, target):
-        unpacked(Path(target))
-        return rename(self, target)
-
-    monkeypatch.setattr(images.Path, "rename", late)
-    assert is_the_small_one(images.cifar())
-    assert sorted(p.name for p in place.iterdir()) == ["cifar-10-batches-bin", "cifar-10-binary.tar.gz"]
 
 
 # CIFAR: reading --------------------------------------------------------------------------------------------------
@@ -328,9 +360,9 @@ def test_only_the_first_so_many_are_read(train, server, place):
     [
         (lambda file: file.write_bytes(file.read_bytes()[:-1]), "has 12,291 bytes, expected 12,292"),
         (lambda file: file.write_bytes(file.read_bytes()[:-3073]), "has 9,219 bytes, expected 12,292"),
-        (lambda file: file.write_bytes(file.read_bytes() + bytes(4)), "has 12,296 bytes, .*4 records of 3,073"),
-        (lambda file: file.unlink(), "is missing"),
-        (lambda file: overwrite(file, 3_073, 10), "record 1 has the label 10, expected 0 … 9"),
+        (lambda file: file.write_bytes(file.read_bytes() + bytes(4)), "has 12,296 bytes, .*4 records"),
+        (lambda file: file.unlink(), "has 0 bytes"),
+        (lambda file: overwrite(file, 3_073, 10), "a label is 10, expected 0 … 9"),
     ],
     ids=["a byte too few", "a record too few", "another record size", "missing", "label out of range"],
 )
@@ -343,7 +375,7 @@ def test_a_damaged_file_is_named(damage, message, server, place):
 def test_a_fine_label_out_of_range_is_named(server, place):
     file = unpacked(place / "cifar-100-binary", 100) / "test.bin"
     overwrite(file, 1, 100)
-    with pytest.raises(ValueError, match=r"test.bin: record 0 has the label 100, expected 0 … 99"):
+    with pytest.raises(ValueError, match=r"test.bin.*: a label is 100, expected 0 … 99"):
         images.cifar(100)
 
 
@@ -367,9 +399,9 @@ def test_the_real_photographs_are_all_there(monkeypatch):
     here = os.environ.get("FLATLAB_CIFAR10")
     if here:
         monkeypatch.setenv("FLATLAB_DATA", here)
-    elif not images._find("cifar-10-batches-bin"):
+    here = here or os.environ.get("FLATLAB_DATA") or pooch.os_cache("flatlab")
+    if not (Path(here) / "cifar-10-batches-bin").exists():
         pytest.skip("cifar-10-batches-bin is neither in FLATLAB_CIFAR10, FLATLAB_DATA nor this user's cache")
-    assert images._find("cifar-10-batches-bin"), "FLATLAB_CIFAR10 has no folder cifar-10-batches-bin"
     found = images.cifar()
     assert found.x.shape == (50_000, 3, 32, 32) and found.x_test.shape == (10_000, 3, 32, 32)
     assert torch.bincount(found.y).tolist() == [5_000] * 10
@@ -434,7 +466,6 @@ def test_corrupted_photographs_are_those_of_the_kind_and_severity(severity, corr
         ("fog", b"", "fog.npy .* cannot be read"),
         ("fog", b"\x93NUMPY broken", "fog.npy .* cannot be read"),
         ("labels", np.zeros(4, np.uint8), "labels.npy .* holds uint8"),
-        ("labels", np.full(20, 10, np.uint8), "labels.npy .* has labels 10 … 10, not 0 … 9"),
     ],
 )
 def test_a_damaged_array_is_named(name, body, message, corruptions):
@@ -447,13 +478,13 @@ def test_an_array_that_was_cut_is_named(corruptions):
     buffer = io.BytesIO()
     np.save(buffer, corruptions.arrays["fog"])
     corruptions("fog", buffer.getvalue()[:-100])
-    with pytest.raises(ValueError, match="fog.npy .* cannot be read: truncated or altered"):
+    with pytest.raises(ValueError, match="fog.npy .* cannot be read"):
         images.corrupted("fog", 1)
 
 
 def test_an_unknown_kind_lists_those_that_are_there(corruptions):
     corruptions("saturate", corruptions.arrays["fog"])
-    with pytest.raises(ValueError, match="kind is 'rain', and .* there are fog, jpeg_compression, saturate$"):
+    with pytest.raises(ValueError, match="kind is 'rain', there are fog, jpeg_compression, saturate$"):
         images.corrupted("rain", 1)
 
 
@@ -540,6 +571,8 @@ def test_grey_and_transparent_images_become_rgb(pets):
 
 
 def test_what_is_no_image_is_left_alone(pets):
+    Image.new("RGB", (8, 8)).save(pets / "cats" / "page.pdf")
+    Image.new("RGB", (8, 8)).save(pets / "cats" / "page.eps")
     (pets / "notes.txt").write_text("a note")
     (pets / "cats" / "notes.txt").write_text("a note")
     (pets / "cats" / ".hidden.png").write_text("not an image")
@@ -556,19 +589,39 @@ def test_an_image_that_cannot_be_read_is_named(pets, damage):
         images.from_folders(pets)
 
 
+def grey(file, mode):
+    """A picture of 16 or 32 bits, whose brightest value is far above 255."""
+    values = np.linspace(0, 1 if mode == "F" else 60_000, 64).reshape(8, 8)
+    Image.fromarray(values.astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode])).save(file)
+
+
+@pytest.mark.parametrize("name, mode", [("0.png", "I;16"), ("0.tif", "I;16"), ("0.tiff", "I"), ("0.tif", "F")])
+def test_an_image_of_more_than_8_bits_is_refused_with_its_fix(name, mode, pets):
+    grey(pets / "dogs" / name, mode)
+    with pytest.raises(
+        ValueError, match=f"dogs.{name} .*more than 8 bits a pixel .mode {mode[0]}.*: scale it to 0 … 255"
+    ):
+        images.from_folders(pets)
+
+
+def test_an_eps_by_another_name_is_not_opened_and_no_program_called(pets, monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", None)
+    Image.new("RGB", (8, 8)).save(pets / "dogs" / "0.eps")
+    (pets / "dogs" / "0.eps").replace(pets / "dogs" / "0.png")
+    with pytest.raises(ValueError, match="dogs.0.png cannot be read as an image"):
+        images.from_folders(pets)
+
+
 def test_folders_without_classes_or_images_are_named(pets, tmp_path):
-    with pytest.raises(ValueError, match="there is no such folder"):
-        images.from_folders(tmp_path / "nothing")
-    with pytest.raises(ValueError, match="two sub-folders, one per class, there is no sub-folder"):
-        images.from_folders(pets / "cats")
+    for path in (tmp_path / "nothing", pets / "cats"):
+        with pytest.raises(ValueError, match=f"path is .*{path.name}: .*two sub-folders.*there are: none"):
+            images.from_folders(path)
     shutil.move(pets / "dogs", tmp_path)
-    with pytest.raises(ValueError, match="there is only cats"):
+    with pytest.raises(ValueError, match="two sub-folders, one per class, .*there are: cats with 10"):
         images.from_folders(pets)
     (pets / "empty").mkdir()
-    with pytest.raises(ValueError, match="class folder .*empty has no image"):
-        images.from_folders(pets)
     paint(pets / "empty" / "0.png", "red")
-    with pytest.raises(ValueError, match="class folder .*empty has one image, which cannot be in both sets"):
+    with pytest.raises(ValueError, match="each with at least two images .*there are: cats with 10, empty with 1"):
         images.from_folders(pets)
 
 
@@ -576,13 +629,6 @@ def test_folders_without_classes_or_images_are_named(pets, tmp_path):
 def test_a_bad_side_or_share_is_named(options, pets):
     with pytest.raises(ValueError, match=f"{next(iter(options))} is"):
         images.from_folders(pets, **options)
-
-
-def test_your_own_images_can_be_trained_on(pets):
-    found, names = images.from_folders(pets, side=8)
-    model = fl.models.resnet((1,), width=4, classes=len(names), seed=0)
-    run = fl.training.fit(model, found, fl.training.control("aug", epochs=1, batch=5), progress=False)
-    assert np.isfinite(run.history[-1]["train loss"])
 
 
 # Crop and flip on bytes ------------------------------------------------------------------------------------------
@@ -603,3 +649,141 @@ def test_crop_and_flip_on_bytes_is_a_loop_over_the_images(padding, flip):
                     wanted[n, :, i, j] = x[n, :, row, column]
     assert found.dtype == np.uint8 and np.array_equal(found, wanted)
     assert not flip or 5 < sum(mirrored) < 35
+
+
+# Other augmentations and corruptions ----------------------------------------------------------------------------
+def shifts(image, padding):
+    """Every copy of `image (C, H, W)` that may come out: `{(rows, columns, mirrored): image}`."""
+    (_, h, w), p, copies = image.shape, padding, {}
+    for top in range(-p, p + 1):
+        for left in range(-p, p + 1):
+            out = torch.zeros_like(image)
+            to, at = (slice(max(0, -s), n - max(0, s)) for s, n in ((top, h), (left, w)))
+            out[:, to, at] = image[:, to.start + top : to.stop + top, at.start + left : at.stop + left]
+            copies |= {(top, left, False): out, (top, left, True): out.flip(-1)}
+    return copies
+
+
+def test_an_augmented_image_is_a_shifted_and_perhaps_mirrored_copy():
+    images = normal(300, 2, 5, 7) + 10  # no pixel is 0, so that the shift can be read off
+    found = []
+    for image, out in zip(
+        images, crop_and_flip(images, torch.Generator().manual_seed(0), padding=2, fill=0), strict=True
+    ):
+        matches = [how for how, wanted in shifts(image, 2).items() if torch.equal(out, wanted)]
+        assert len(matches) == 1
+        found += matches
+    assert len(set(found)) == 50  # every shift, 0 too, with and without the mirror
+    assert 110 < sum(mirrored for *_, mirrored in found) < 190
+
+
+def test_the_edge_is_mid_grey_by_default():
+    far = partial(crop_and_flip, padding=9, flip=False)  # images of 4 × 4: most are shifted out altogether
+    floats = far(torch.ones(40, 1, 4, 4), torch.Generator().manual_seed(0))
+    numbers = far(torch.full((40, 1, 4, 4), 255, dtype=torch.uint8), torch.Generator().manual_seed(0))
+    assert set(floats.unique().tolist()) == {1.0, torch.tensor(128 / 255).item()}
+    assert numbers.dtype == torch.uint8 and set(numbers.unique().tolist()) == {128, 255}
+    assert torch.equal(numbers.float() / 255, floats)
+
+
+def test_augmentation_is_its_generator_s_and_can_be_switched_off():
+    DRAWN = normal(12, 2, 5, 7)
+    draw = lambda seed, **options: crop_and_flip(DRAWN, torch.Generator().manual_seed(seed), **options)  # noqa: E731
+    original = DRAWN.clone()
+    assert torch.equal(draw(0), draw(0)) and not torch.equal(draw(0), draw(1))
+    assert torch.equal(draw(0, padding=0, flip=False), DRAWN) and torch.equal(DRAWN, original)
+    mirrored = draw(0, padding=0)
+    assert all(torch.equal(a, b) or torch.equal(a, b.flip(-1)) for a, b in zip(mirrored, DRAWN, strict=True))
+
+
+def test_turning_and_shifting_are_drawn_by_their_generator_and_can_be_switched_off():
+    images = normal(60, 1, 8, 8).abs()
+    assert close(turn_and_shift(images, torch.Generator().manual_seed(0), degrees=0, pixels=0), images, 1e-12)
+    drawn = [turn_and_shift(images, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
+
+
+def centres(images):
+    """How far down and across from the middle the mass of each image lies, in pixels."""
+    height, width = images.shape[2:]
+    places = (torch.arange(float(height)) - (height - 1) / 2)[:, None], torch.arange(float(width)) - (width - 1) / 2
+    return [(images * place).sum((1, 2, 3)) / images.sum((1, 2, 3)) for place in places]
+
+
+def test_a_shift_is_uniform_up_to_its_size_in_pixels():
+    dot = torch.zeros(400, 1, 9, 13, dtype=torch.float64)
+    dot[:, :, 4, 6] = 1.0
+    for shift in centres(turn_and_shift(dot, torch.Generator().manual_seed(0), degrees=0, pixels=1.0)):
+        assert 0.97 < shift.abs().max() <= 1 and abs(shift.mean()) < 0.1 and 0.53 < shift.std() < 0.62  # 1/√3 = 0.577
+
+
+@pytest.mark.parametrize("sides", [(21, 21), (15, 25)])
+def test_a_turn_moves_a_far_pixel_along_its_circle(sides):
+    height, width = sides
+    far = torch.zeros(400, 1, height, width, dtype=torch.float64)
+    far[:, :, height // 2, width // 2 + 8] = 1.0
+    down, across = centres(turn_and_shift(far, torch.Generator().manual_seed(0), degrees=30, pixels=0))
+    angle = torch.rad2deg(torch.atan2(down, across))
+    assert close((down**2 + across**2).sqrt(), torch.full((400,), 8.0), 0.03)
+    assert 28 < angle.abs().max() < 31 and abs(angle.mean()) < 3 and 15 < angle.std() < 20  # 30/√3 = 17.3
+
+
+IMAGES = torch.rand(20, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("kind", CORRUPTIONS)
+def test_a_corruption_grows_with_severity_and_stays_within_the_range_of_an_image(kind):
+    before = IMAGES.clone()
+    disturbed = [corrupt(IMAGES, kind, severity) for severity in range(1, 6)]
+    distances = [(d - IMAGES).flatten(1).norm(dim=1).mean().item() for d in disturbed]
+    assert 0 < distances[0] and all(a < b for a, b in zip(distances, distances[1:], strict=False))
+    assert all(d.min() >= 0 and d.max() <= 1 and d.shape == IMAGES.shape and d.dtype == IMAGES.dtype for d in disturbed)
+    assert torch.equal(IMAGES, before)
+
+
+@pytest.mark.parametrize("kind", CORRUPTIONS)
+def test_a_corruption_is_its_seed_s_and_leaves_the_global_random_state(kind):
+    state = torch.random.get_rng_state()
+    first, again, other = (corrupt(IMAGES, kind, 3, seed=seed) for seed in (4, 4, 5))
+    assert torch.equal(first, again) and torch.equal(first, other) == ("noise" not in kind)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 8, 8), (1, 3, 8, 8), (4, 1, 5, 9), (2, 3, 1, 1)], ids=str)
+@pytest.mark.parametrize("kind", CORRUPTIONS)
+def test_a_corruption_takes_any_number_of_images_and_channels(kind, shape):
+    images = torch.rand(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = corrupt(images, kind, 5)
+    assert found.shape == shape and found.dtype == torch.float64
+    if "noise" not in kind:
+        alone = [[corrupt(image[None, None], kind, 5)[0, 0] for image in channels] for channels in images]
+        assert close(found, torch.stack([torch.stack(row) for row in alone]), 1e-12)
+
+
+def test_corruptions_have_their_closed_forms():
+    grey = torch.full((2, 1, 40, 40), 0.5, dtype=torch.float64)
+    assert close(corrupt(grey, "brightness", 2), grey + 0.2, 1e-12)
+    assert close(corrupt(grey, "blur", 5), grey, 1e-12)
+    halves = torch.cat([grey * 0.5, grey * 1.5], 2)
+    assert close(corrupt(halves, "contrast", 2), torch.cat([grey * 0.75, grey * 1.25], 2), 1e-12)
+    noise, shot = (corrupt(grey, kind, 1) - 0.5 for kind in ("gaussian noise", "shot noise"))
+    for error, sd in ((noise, 0.05), (shot, (0.5 / 60) ** 0.5)):
+        assert abs(error.mean()) < 5 * sd / 3200**0.5 and abs(error.std() / sd - 1) < 0.08
+    blocks = corrupt(IMAGES[:1, :1], "pixelate", 5)  # 16 × 16 pixels become 4 × 4 blocks
+    assert close(blocks, F.avg_pool2d(IMAGES[:1, :1], 4).repeat_interleave(4, 2).repeat_interleave(4, 3), 1e-6)
+
+
+@pytest.mark.parametrize(
+    "images, kind, severity, message",
+    [
+        (IMAGES, "fog", 1, "kind is 'fog'.*blur"),
+        (IMAGES, "blur", 0, "severity is 0"),
+        (IMAGES, "blur", 6, "severity is 6"),
+        (IMAGES, "blur", 1.5, "severity is 1.5"),
+        (IMAGES[0], "blur", 1, r"images has shape \(3, 16, 16\)"),
+        (IMAGES.flatten(1), "blur", 1, "images has shape"),
+    ],
+)
+def test_bad_input_names_the_argument(images, kind, severity, message):
+    with pytest.raises(ValueError, match=message):
+        corrupt(images, kind, severity)
