@@ -93,7 +93,7 @@ def eigenpairs(
     Lanczos with full re-orthogonalisation and thick restarts, for all members at once: P Hessian-vector products up to
     64 parameters; above, 20 for k = 1, and about 10 more after each restart, until every wanted residual is below
     `tol · max|λ|` (1e-8 in float64, 1e-4 in float32), or for 50 restarts, with a warning if one is still above
-    `√tol · max|λ|`. It holds 2k + 1 vectors of each member, at least 20. The start is the gradient and noise, so that no
+    `√tol · max|λ|`. It holds 2k + 1 vectors of each member, at least 20. The start is the gradient and noise: no
     eigenvector is missed.
 
     Errors: ValueError if k is not between 1 and P, `steps` is below k, `which` is unknown, or the loss is not finite.
@@ -296,7 +296,7 @@ def _lanczos(objective, theta, sign, k, steps, tol, seed):
     size, tol = theta.shape[-1], tol or (1e-8 if theta.dtype == torch.float64 else 1e-4)
     width = min(steps or (size if size <= WHOLE else max(2 * k + 1, WIDTH)), size)
     space = _Krylov(objective, theta, width, seed, sign)
-    following = (unit(objective.gradient(theta)) + unit(_normal(theta, seed))).reshape(-1, size)
+    following = (unit(objective.gradient(theta)) + 0.5 * unit(_normal(theta, seed))).reshape(-1, size)
     known, keep = 0, (k + width) // 2
     for _ in range(1 if steps else RESTARTS):
         rest = space.grow(following, known)
