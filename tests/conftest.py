@@ -1,5 +1,6 @@
 """What all tests share: an empty home, one thread per worker, patience, and the closing lines of a run."""
 
+import atexit
 import os
 import tempfile
 from pathlib import Path
@@ -10,6 +11,7 @@ MODULE = Path(__file__).resolve().parent.parent / "flatlab"
 PATIENCE = 600  # seconds; a safety net for a machine that stops to breathe, not a limit
 
 _home = tempfile.TemporaryDirectory()  # the reader's own predictions must neither change a test nor be changed by one
+atexit.register(_home.cleanup)
 os.environ["FLATLAB_HOME"] = _home.name
 os.environ["FLATLAB_SCALE"] = "laptop"  # tests run what the reader runs
 

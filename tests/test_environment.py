@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parent.parent
 CONDA_NAMES = {"pytorch-cpu": "torch", "matplotlib-base": "matplotlib"}
+IMPORTED_AS = {"sklearn": "scikit-learn", "PIL": "matplotlib", "IPython": "ipywidgets"}  # two come with another
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
@@ -51,6 +53,21 @@ def test_every_direct_dependency_is_pinned_within_its_bounds(name):
     (pin,) = PINS[name]
     assert pin.operator == "==" and "+" not in pin.version
     assert ALL[name].contains(pin.version)
+
+
+def imported(path):
+    """The packages that a file imports, wherever it does."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0]
+
+
+def test_the_module_asks_for_what_it_imports_and_for_nothing_else():
+    used = {name for path in (ROOT / "flatlab").glob("*.py") for name in imported(path)}
+    wanted = {IMPORTED_AS.get(name, name) for name in used - sys.stdlib_module_names - {"flatlab"}}
+    assert wanted == set(bounds(PROJECT["dependencies"]))
 
 
 def test_notebook_00_checks_the_bounds_of_pyproject():

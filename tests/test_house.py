@@ -27,7 +27,7 @@ def private(name):
 
 
 def own_names(node):
-    """The private names that some code defines: functions, classes, variables, fields and attributes of `self`."""
+    """The names that some code defines: functions, classes, variables, fields and attributes of `self`."""
     for part in ast.walk(node):
         if isinstance(part, ast.FunctionDef | ast.ClassDef):
             yield part.name
