@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from flatlab.images import crop_and_flip
-from flatlab.loss import Mlps, NetworkLoss, flat_weights
+from flatlab.loss import NetworkLoss, flat_weights
 from flatlab.objective import Objective
 from flatlab.runtime import threads
 
@@ -135,7 +135,9 @@ class Run:
         tensors |= {f"kept {step}": t for step, t in self.kept.items()}
         about = {"seeds": self.seeds, "steps": self.steps, "total": self.total, "settings": _named(self.settings)}
         part = Path(f"{path}.part")
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, part, {"run": json.dumps(about)})
+        save_file(
+            {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, part, {"run": json.dumps(about)}
+        )
         part.replace(path)
 
     def _buffers(self, kind):
@@ -387,7 +389,11 @@ class _Job:
         return kept or source.stacked_buffers(len(self.theta)) or None
 
     def _drop(self, fresh):
-        names = {"momentum": ("momentum", "mean", "square", "count"), "batches": ("order", "queue"), "noise": ("noise",)}
+        names = {
+            "momentum": ("momentum", "mean", "square", "count"),
+            "batches": ("order", "queue"),
+            "noise": ("noise",),
+        }
         gone = {name for part in fresh for name in names.get(part, ())}
         self.state = {n: t for n, t in self.state.items()
                       if n not in gone and not ("buffers" in fresh and n.startswith("buffer "))}  # fmt: skip
@@ -548,7 +554,9 @@ def _check_settings(settings, objective, steps, fresh, start):
         if settings[name] not in choices:
             raise ValueError(f"{name} is {settings[name]!r}: choose one of {', '.join(choices)}")
     if not callable(settings["schedule"]) and settings["schedule"] not in SCHEDULES:
-        raise ValueError(f"schedule is {settings['schedule']!r}: choose one of {', '.join(SCHEDULES)}, or a function of t")
+        raise ValueError(
+            f"schedule is {settings['schedule']!r}: choose one of {', '.join(SCHEDULES)}, or a function of t"
+        )
     if isinstance(steps, bool) or int(steps) != steps or steps < 0:
         raise ValueError(f"steps is {steps!r}: give a whole number of steps")
     if wrong := [part for part in fresh if part not in PARTS]:
@@ -570,7 +578,9 @@ def _check_rule(settings):
     if (unknown := sorted(given - names)) and not open_ended:
         takes = f"it takes {', '.join(sorted(names))}" if names else "it takes none"
         raise ValueError(f"{', '.join(unknown)}: the rule {rule} has no such strength, {takes}")
-    if missing := [p.name for p in wants if p.default is p.empty and p.kind is not p.VAR_KEYWORD and p.name not in given]:
+    if missing := [
+        p.name for p in wants if p.default is p.empty and p.kind is not p.VAR_KEYWORD and p.name not in given
+    ]:
         raise ValueError(f"{missing[0]} is missing: the rule {rule} needs this strength, e.g. {missing[0]}=0.1")
 
 
@@ -655,10 +665,17 @@ def _without_rule(settings):
 
 def _named(settings):
     """Settings that JSON can hold: functions by name, strengths as numbers."""
+
     def plain(value):
         if callable(value):
             return {"function": getattr(value, "__name__", repr(value))}
-        return value.tolist() if isinstance(value, Tensor) else list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+        return (
+            value.tolist()
+            if isinstance(value, Tensor)
+            else list(value)
+            if isinstance(value, Sequence) and not isinstance(value, str)
+            else value
+        )
 
     return {name: plain(value) for name, value in settings.items()}
 
