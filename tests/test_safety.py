@@ -1,4 +1,4 @@
-"""Accuracy, calibration and disagreement are their definitions; corruptions grow with severity and can be repeated."""
+"""Accuracy, calibration and disagreement are their definitions, for any number of models."""
 
 import math
 import sys
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from helpers import classes, close, normal
 
 from flatlab import safety
+from flatlab.images import CORRUPTIONS, corrupt
 
 Z, Y = 2 * normal(400, 5), classes(400, 5)
 BATCH = 2 * normal(2, 3, 400, 5, seed=1)
@@ -71,15 +72,13 @@ def test_one_class_cannot_be_calibrated():
         safety.calibration_error(Z, torch.zeros(400, dtype=torch.long))
 
 
-def test_accuracy_likelihood_and_gap_have_their_closed_forms():
+def test_accuracy_and_likelihood_have_their_closed_forms():
     p = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.5, 0.3, 0.2], [0.2, 0.2, 0.6]], dtype=torch.float64)
     y = torch.tensor([0, 1, 2, 2])
     wanted = -sum(math.log(v) for v in (0.7, 0.6, 0.2, 0.6)) / 4
     assert safety.accuracy(p.log(), y) == 0.75
     assert close(safety.negative_log_likelihood(p.log() + 5.0, y), wanted, 1e-12)
     assert close(safety.negative_log_likelihood(Z, Y), F.cross_entropy(Z, Y), 1e-12)
-    assert safety.generalisation_gap(p.log(), y, p[2:].log(), y[2:]) == 0.25
-    assert safety.generalisation_gap(p[2:].log(), y[2:], p.log(), y) == -0.25
 
 
 @pytest.mark.parametrize("measure", SMOOTH, ids=lambda m: m.__name__)
@@ -87,13 +86,6 @@ def test_leading_dimensions_are_a_loop(measure):
     found = measure(BATCH, Y)
     assert found.shape == (2, 3)
     assert all(close(found[i, j], measure(BATCH[i, j], Y), 1e-12) for i in range(2) for j in range(3))
-
-
-def test_the_gap_takes_leading_dimensions_too():
-    found = safety.generalisation_gap(BATCH, Y, BATCH[..., :50, :], Y[:50])
-    assert found.shape == (2, 3)
-    wanted = safety.accuracy(BATCH[1, 2], Y) - safety.accuracy(BATCH[1, 2, :50], Y[:50])
-    assert close(found[1, 2], wanted, 1e-6)
 
 
 P = torch.tensor([[[0.5, 0.5], [0.9, 0.1]], [[0.4, 0.6], [0.9, 0.1]], [[0.8, 0.2], [0.3, 0.7]]], dtype=torch.float64)
@@ -128,6 +120,13 @@ def test_a_model_is_compared_with_the_mean_of_all_others(name, models):
     assert close(found, pairwise(DISTANCES[name], models), 1e-6 if name == "disagreement" else 1e-12)
 
 
+@pytest.mark.parametrize("name", DISTANCES)
+def test_groups_of_models_are_compared_group_by_group(name):
+    groups, compare = torch.stack([P, P.flip(0)]).log(), getattr(safety, name)
+    assert close(compare(groups), torch.stack([compare(group) for group in groups]), 1e-12)
+    assert compare(groups[None]).shape == (1, 2, 3)
+
+
 def test_models_that_agree_are_at_distance_zero_and_opposite_ones_at_the_largest():
     sure = torch.tensor([[[1e3, 0.0], [0.0, 1e3]], [[0.0, 1e3], [1e3, 0.0]]], dtype=torch.float64)
     for name, largest in (("disagreement", 1.0), ("js_divergence", math.log(2)), ("activation_distance", 2**0.5)):
@@ -145,69 +144,11 @@ def test_a_comparison_needs_two_models(name, outputs):
         getattr(safety, name)(outputs)
 
 
-@pytest.mark.parametrize("kind", safety.CORRUPTIONS)
-def test_a_corruption_grows_with_severity_and_stays_within_the_range_of_an_image(kind):
-    before = IMAGES.clone()
-    disturbed = [safety.corrupt(IMAGES, kind, severity) for severity in range(1, 6)]
-    distances = [(d - IMAGES).flatten(1).norm(dim=1).mean().item() for d in disturbed]
-    assert 0 < distances[0] and all(a < b for a, b in zip(distances, distances[1:], strict=False))
-    assert all(d.min() >= 0 and d.max() <= 1 and d.shape == IMAGES.shape and d.dtype == IMAGES.dtype for d in disturbed)
-    assert torch.equal(IMAGES, before)
-
-
-@pytest.mark.parametrize("kind", safety.CORRUPTIONS)
-def test_a_corruption_is_its_seed_s_and_leaves_the_global_random_state(kind):
-    state = torch.random.get_rng_state()
-    first, again, other = (safety.corrupt(IMAGES, kind, 3, seed=seed) for seed in (4, 4, 5))
-    assert torch.equal(first, again) and torch.equal(first, other) == ("noise" not in kind)
-    assert torch.equal(torch.random.get_rng_state(), state)
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 8, 8), (1, 3, 8, 8), (4, 1, 5, 9), (2, 3, 1, 1)], ids=str)
-@pytest.mark.parametrize("kind", safety.CORRUPTIONS)
-def test_a_corruption_takes_any_number_of_images_and_channels(kind, shape):
-    images = torch.rand(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    found = safety.corrupt(images, kind, 5)
-    assert found.shape == shape and found.dtype == torch.float64
-    if "noise" not in kind:
-        alone = [[safety.corrupt(image[None, None], kind, 5)[0, 0] for image in channels] for channels in images]
-        assert close(found, torch.stack([torch.stack(row) for row in alone]), 1e-12)
-
-
-def test_corruptions_have_their_closed_forms():
-    grey = torch.full((2, 1, 40, 40), 0.5, dtype=torch.float64)
-    assert close(safety.corrupt(grey, "brightness", 2), grey + 0.2, 1e-12)
-    assert close(safety.corrupt(grey, "blur", 5), grey, 1e-12)
-    halves = torch.cat([grey * 0.5, grey * 1.5], 2)
-    assert close(safety.corrupt(halves, "contrast", 2), torch.cat([grey * 0.75, grey * 1.25], 2), 1e-12)
-    noise, shot = (safety.corrupt(grey, kind, 1) - 0.5 for kind in ("gaussian noise", "shot noise"))
-    for error, sd in ((noise, 0.05), (shot, (0.5 / 60) ** 0.5)):
-        assert abs(error.mean()) < 5 * sd / 3200**0.5 and abs(error.std() / sd - 1) < 0.08
-    blocks = safety.corrupt(IMAGES[:1, :1], "pixelate", 5)  # 16 × 16 pixels become 4 × 4 blocks
-    assert close(blocks, F.avg_pool2d(IMAGES[:1, :1], 4).repeat_interleave(4, 2).repeat_interleave(4, 3), 1e-6)
-
-
-@pytest.mark.parametrize(
-    "images, kind, severity, message",
-    [
-        (IMAGES, "fog", 1, "kind is 'fog'.*blur"),
-        (IMAGES, "blur", 0, "severity is 0"),
-        (IMAGES, "blur", 6, "severity is 6"),
-        (IMAGES, "blur", 1.5, "severity is 1.5"),
-        (IMAGES[0], "blur", 1, r"images has shape \(3, 16, 16\)"),
-        (IMAGES.flatten(1), "blur", 1, "images has shape"),
-    ],
-)
-def test_bad_input_names_the_argument(images, kind, severity, message):
-    with pytest.raises(ValueError, match=message):
-        safety.corrupt(images, kind, severity)
-
-
 def test_corrupted_accuracy_is_the_mean_of_the_loop():
     heads, y = normal(3, 768, 4).float(), classes(20, 4)
     predict = lambda images: images.flatten(1) @ heads  # noqa: E731
-    score = lambda k, s: safety.accuracy(predict(safety.corrupt(IMAGES, k, s)), y)  # noqa: E731
-    every = torch.stack([score(k, s) for k in safety.CORRUPTIONS for s in range(1, 6)])
+    score = lambda k, s: safety.accuracy(predict(corrupt(IMAGES, k, s)), y)  # noqa: E731
+    every = torch.stack([score(k, s) for k in CORRUPTIONS for s in range(1, 6)])
     assert every.shape == (30, 3) and every.std(0).min() > 0
     assert close(safety.corrupted_accuracy(predict, IMAGES, y), every.mean(0), 1e-6)
     some = (score("blur", 2) + score("blur", 4) + score("contrast", 2) + score("contrast", 4)) / 4
