@@ -73,8 +73,8 @@ def temperature(loss: NetworkLoss, target, head: str | None = None) -> Twin:
     """
     if loss.loss != "cross_entropy":
         raise ValueError(f"loss is {loss.loss!r}: a temperature twin needs softmax cross-entropy")
-    z, y = loss.outputs().double(), loss.targets
-    right = z.gather(-1, y.expand(z.shape[:-1])[..., None])[..., 0].mean(-1)
+    z, y = loss.outputs().cpu().double(), loss.collected(lambda rows, _, y: y.expand(len(rows), -1)).cpu()
+    right = z.gather(-1, y[..., None])[..., 0].mean(-1)
     target = _wanted(target, right)
     low, high = torch.full_like(target, -2.0), torch.full_like(target, 2.0)
     for _ in range(60):
@@ -333,7 +333,7 @@ def _partial(frame, kind, stratum):
 def _level(objective, theta):
     """The loss at `theta`; of a network with batch norm, after its statistics were taken anew."""
     model = getattr(objective, "model", nn.Identity())
-    return (objective.refreshed(theta) if any(True for _ in model.buffers()) else objective)(theta).double()
+    return (objective.refreshed(theta) if any(True for _ in model.buffers()) else objective)(theta).cpu().double()
 
 
 def _wanted(target, like):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import ipywidgets as widgets
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -36,8 +37,10 @@ class Panel:
         self, build: Callable, alt: str, size=(6.5, 3.6), labels: dict[str, str] | None = None, **controls
     ):  # fmt: skip
         plots.check_alt(alt)
-        self.alt, self._frames, self._laid_out = alt, {}, False
-        self._pixels, self._frame, self._moving, self._front = None, None, set(), []
+        self.alt, self._laid_out, self._pixels, self._frame = alt, False, None, None
+        self._frames: dict[tuple, tuple] = {}
+        self._moving: set[Artist] = set()
+        self._front: list[tuple] = []
         self.controls = {name: _control(name, spec, (labels or {}).get(name)) for name, spec in controls.items()}
         with mpl.rc_context(plots.STYLE):
             self.figure = Figure(figsize=size, dpi=100)

@@ -1,15 +1,18 @@
 """One style for every figure, and the pictures that return in every notebook."""
 
 import io
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib import rcsetup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
+from matplotlib.ticker import LogLocator, NullLocator
 
+from flatlab import compare
 from flatlab.curvature import SpectralDensity
 from flatlab.functions import Function
 
@@ -18,8 +21,8 @@ COLOURS = ("#3f90da", "#e76300", "#92140c", "#717581", "#832db6", "#a96b59")
 BLUE, ORANGE, RED, GREY, PURPLE, BROWN = COLOURS
 DPI = 150
 
-STYLE = {
-    "axes.prop_cycle": mpl.cycler(color=COLOURS) + mpl.cycler(linestyle=["-", "--", "-.", ":", "-", "--"]),
+STYLE: Any = {
+    "axes.prop_cycle": rcsetup.cycler(color=COLOURS, linestyle=["-", "--", "-.", ":", "-", "--"]),
     "axes.axisbelow": True,
     "axes.grid": True,
     "axes.spines.top": False,
@@ -107,38 +110,58 @@ def surface(f: Function, ax: Axes | None = None, eigen_axes: bool = True, points
     return ax
 
 
-def trajectory(points: Tensor, ax: Axes, **style) -> Axes:
-    """The path of an optimiser, `points (steps, 2)`, from a ring at its start to a dot at its end."""
-    points = torch.as_tensor(points)
-    ax.plot(*points.T, **{"color": ORANGE, "linestyle": "-", "marker": ".", "lw": 1.5} | style)
-    ax.plot(*points[0], "o", mfc="none", mec=style.get("color", ORANGE), ms=10, mew=2)
-    ax.plot(*points[-1], "o", color=style.get("color", ORANGE), ms=8)
+def spectrum(density: SpectralDensity, ax: Axes | None = None, **style) -> Axes:
+    """The density of all eigenvalues, on a logarithmic axis."""
+    ax = ax or _new()
+    low, high = density.values.min().item(), density.values.max().item()
+    grid = torch.linspace(low - 0.05 * (high - low), high + 0.05 * (high - low), 600, dtype=torch.float64)
+    ax.semilogy(grid, density.density(grid, max(0.01 * (high - low), 1e-12)).clamp(min=1e-6), **style)
+    ax.set(xlabel="eigenvalue λ", ylabel="density")
     return ax
 
 
-def plane(alphas: Tensor, betas: Tensor, losses: Tensor, ax: Axes | None = None, label: str = "loss") -> Axes:
-    """A two-dimensional slice of a loss, `losses (len(betas), len(alphas))`, with a cross at the network itself."""
+def forest(values, ax: Axes | None = None, m: int = 1, factors: bool = True) -> Axes:
+    """Differences per seed, a row for each name: mean and t-interval at level 1 − .05/m, and a small dot per seed.
+
+    values: a frame of `compare.differences` (in each row a mark for each column, "train loss" as a black bar), one
+    column, or `{name: values}`. factors: they are powers of ten, and the axis shows factors. The line: no difference.
+    """
     ax = ax or _new()
-    filled = ax.contourf(alphas, betas, losses, levels=24)
-    ax.figure.colorbar(filled, ax=ax, label=label)
-    ax.plot(0, 0, "+", color="white", ms=12, mew=2)
-    ax.set(xlabel="α (first direction)", ylabel="β (second direction)")
-    ax.grid(False)
+    several = getattr(values, "ndim", 1) == 2
+    series = {label: compare.by_name(values[label]) for label in values} if several else {"": compare.by_name(values)}
+    names = list(dict.fromkeys(name for part in series.values() for name in part))
+    scale = (lambda v: 10.0**v) if factors else np.asarray
+    bars = series.pop("train loss", {}) if several else {}
+    ax.plot([scale(d.mean()) for d in bars.values()], [names.index(n) for n in bars], "|", color="black", ms=26, mew=3,
+            label="train loss" if bars else "")  # fmt: skip
+    for k, (label, part) in enumerate(series.items()):
+        rows = [names.index(name) + 0.7 * ((k + 0.5) / len(series) - 0.5) for name in part]
+        for row, d in zip(rows, part.values(), strict=True):
+            ax.plot(scale(d), [row] * len(d), ".", ms=3, color=COLOURS[k % 6], alpha=0.5)
+        mean, half = np.transpose([compare.interval(d, 1 - 0.05 / m) for d in part.values()])
+        ends = abs(scale(np.array([mean - half, mean + half])) - scale(mean))
+        ax.errorbar(scale(mean), rows, xerr=ends, fmt="osD^vP"[k % 6], ms=7, color=COLOURS[k % 6], label=label)
+    ax.axvline(float(factors), color=GREY, lw=1.5, ls="-")
+    ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.4, -0.6))
+    if factors:
+        ax.set(xscale="log", xlabel="factor")
+        ax.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_locator=NullLocator())
     return ax
 
 
-def spectrum(eigenvalues: Tensor | SpectralDensity, ax: Axes | None = None, **style) -> Axes:
-    """All eigenvalues in falling order, or the density of a `SpectralDensity` on a logarithmic axis."""
-    ax = ax or _new()
-    if isinstance(eigenvalues, SpectralDensity):
-        low, high = eigenvalues.values.min().item(), eigenvalues.values.max().item()
-        grid = torch.linspace(low - 0.05 * (high - low), high + 0.05 * (high - low), 600, dtype=torch.float64)
-        ax.semilogy(grid, eigenvalues.density(grid, max(0.01 * (high - low), 1e-12)).clamp(min=1e-6), **style)
-        ax.set(xlabel="eigenvalue λ", ylabel="density")
+def band(x, values, ax: Axes | None = None, share: float | None = 0.8, **style) -> Axes:
+    """The median over seeds of `values (len(x), seeds)` with a band that holds the middle `share` of them.
+
+    `share=None`: the mean with its 95 % t-interval. NaN is left out.
+    """
+    ax, values = ax or _new(), np.asarray(values, dtype=float)
+    if share is None:
+        middle, half = np.transpose([compare.interval(row) for row in values])
+        low, high = middle - half, middle + half
     else:
-        values = torch.as_tensor(eigenvalues).sort(descending=True).values
-        ax.plot(np.arange(1, len(values) + 1), values, **{"marker": ".", "linestyle": "none"} | style)
-        ax.set(xlabel="rank", ylabel="eigenvalue λ")
+        low, middle, high = np.nanquantile(values, [0.5 - share / 2, 0.5, 0.5 + share / 2], axis=1)
+    (line,) = ax.plot(x, middle, **style)
+    ax.fill_between(x, low, high, color=line.get_color(), alpha=0.25, lw=0)
     return ax
 
 

@@ -9,7 +9,7 @@ import ipywidgets as widgets
 from matplotlib.axes import Axes
 
 _asked: dict[str, "Prediction"] = {}
-_memory: dict[str, str | float] | None = None
+_memory: dict[str, str | float] = {}
 
 
 class Prediction:
@@ -19,7 +19,8 @@ class Prediction:
     """
 
     def __init__(self, id: str, question: str, choices: list[str] | None, slider: tuple[float, float] | None):
-        self.id, self.question, self.choices, self.slider, self.outcome = id, question, choices, slider, None
+        self.id, self.question, self.choices, self.slider = id, question, choices, slider
+        self.outcome: str | float | None = None
 
     @property
     def answer(self) -> str | float | None:
@@ -38,24 +39,29 @@ class Prediction:
             line(self.answer, color="black", linestyle=":", lw=2, label="your guess")
 
     def _widget(self):
-        if self.choices:
-            chosen = self.answer if self.answer in self.choices else None
-            control = widgets.RadioButtons(options=self.choices, value=chosen, layout=widgets.Layout(width="95%"))
-        else:
-            low, high = self.slider
-            start = self.answer if isinstance(self.answer, int | float) else (low + high) / 2
-            step = (high - low) / 100
-            control = widgets.FloatSlider(
-                min(max(start, low), high), min=low, max=high, step=step, readout_format=".3g"
-            )
+        control, slack = self._control()
         kept = widgets.Label("kept" if self.answer is not None else "not answered yet")
+        start, moved = control.value, []
 
         def keep(change):
-            _keep(self.id, change["new"])
-            kept.value = "kept"
+            # The browser rounds the start of a slider to its steps: that is no move of the reader's.
+            if moved or not slack or abs(change["new"] - start) > slack:
+                moved.append(True)
+                _keep(self.id, change["new"])
+                kept.value = "kept"
 
         control.observe(keep, names="value")
         return widgets.VBox([widgets.HTML(f"<b>Predict.</b> {self.question}"), control, kept])
+
+    def _control(self):
+        """The widget, and half a step of it (0 for a choice)."""
+        if self.choices:
+            chosen = self.answer if self.answer in self.choices else None
+            return widgets.RadioButtons(options=self.choices, value=chosen, layout=widgets.Layout(width="95%")), 0
+        low, high = self.slider
+        start = self.answer if isinstance(self.answer, int | float) else (low + high) / 2
+        step, inside = (high - low) / 100, min(max(start, low), high)
+        return widgets.FloatSlider(inside, min=low, max=high, step=step, readout_format=".3g"), step / 2
 
 
 def ask(id: str, question: str, choices: list[str] | None = None, slider: tuple[float, float] | None = None):
@@ -88,26 +94,21 @@ def answer(id: str, value: str | float) -> None:
 
 
 class Comparison:
-    """The predictions beside what came out; shown as a table with the questions in full."""
+    """The predictions beside what came out: `rows`, `{id: (question, you, result)}`, shown as a table."""
 
-    def __init__(self, rows: list[tuple[str, str, str]], ids: list[str]):
-        import pandas as pd
-
-        self.frame = pd.DataFrame(rows, columns=["question", "you", "result"], index=ids).rename_axis("prediction")
+    def __init__(self, rows: dict[str, tuple[str, str, str]]):
+        self.rows = rows
 
     def __repr__(self):
-        return self.frame.to_string()
+        lines = [("", "question", "you", "result"), ("---",) * 4, *((id, *row) for id, row in self.rows.items())]
+        return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
-    def _repr_html_(self):
-        import pandas as pd
-
-        with pd.option_context("display.max_colwidth", None):
-            return self.frame.to_html()
+    _repr_markdown_ = __repr__
 
 
 def compare() -> Comparison:
     """All predictions of this notebook beside what came out."""
-    return Comparison([(p.question, _show(p.answer), _show(p.outcome)) for p in _asked.values()], list(_asked))
+    return Comparison({id: (p.question, _show(p.answer), _show(p.outcome)) for id, p in _asked.items()})
 
 
 def code() -> str:
@@ -132,13 +133,12 @@ def _file():
 
 
 def _answers():
-    global _memory
-    if _memory is None:
-        try:
-            found = json.loads(_file().read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            found = None
-        _memory = found if isinstance(found, dict) else {}
+    """All answers: those of the file, which other notebooks write as well, and where there is none those of here."""
+    try:
+        found = json.loads(_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    _memory.update(found if isinstance(found, dict) else {})
     return _memory
 
 

@@ -3,12 +3,16 @@
 import json
 import math
 
+import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from flatlab import Estimate
-from flatlab.claims import MIME, ClaimError, declare
+import lessons
+import notebooks
+from flatlab import Estimate, compare
+from flatlab.claims import MIME, ClaimError, declare, family
 
 SEEDS = [1.0, 1.2, 1.1, 0.9]  # mean 1.05 ± 0.205
 VERDICTS = [
@@ -84,3 +88,130 @@ def test_a_bad_claim_is_named(case):
     arguments, options, message = BAD_CLAIMS[case]
     with pytest.raises(ValueError, match=message):
         declare("C1.a", "wells differ", *arguments, **options)
+
+
+# Families
+
+RANDOM = np.random.default_rng(0)
+VALUES = {  # powers of ten, one per seed
+    "SAM": RANDOM.normal(-0.3, 0.1, 20),
+    "aug": RANDOM.normal(0.5, 0.1, 20),
+    "wd": RANDOM.normal(-0.03, 0.1, 20),
+    "late": [math.nan, 0.1, 0.2],
+}
+DECLARED = {"SAM": "does not hold here", "aug": "holds", "wd": "inconclusive", "late": "inconclusive"}
+
+
+def sharper(verdicts=DECLARED, **options):
+    return family("08.1", "is sharper than base (λ_max).", VALUES, verdicts, **{"above": 0} | options)
+
+
+def stored(box):
+    """The claims of a family as a notebook stores them."""
+    return {
+        claim["id"]: claim for claim in json.loads(json.dumps(box._repr_mimebundle_()[MIME], allow_nan=False))["claims"]
+    }
+
+
+def test_each_row_of_a_family_is_judged_by_the_one_rule_and_kept():
+    rows, table = stored(sharper()), compare.family(VALUES, above=0)
+    assert list(rows) == ["08.1 SAM", "08.1 aug", "08.1 wd", "08.1 late"]
+    for name, row in zip(DECLARED, rows.values(), strict=True):
+        assert (row["verdict"], row["n"], row["bounds"]) == (DECLARED[name], table.loc[name, "n"], [0, None])
+        assert row["sentence"] == f"{name} is sharper than base (λ_max)" and row["experiment"] == "08.1"
+        assert row["measured"] == pytest.approx(table.loc[name, "measured"])
+    assert rows["08.1 aug"]["interval"] == pytest.approx(table.loc["aug", ["low", "high"]].tolist())
+    assert rows["08.1 late"]["interval"] == [None, None]  # two pairs have none
+
+
+def test_the_size_of_the_family_corrects_the_level():
+    """At 95 % the gain of a tenth is established, not as one of twenty."""
+    values = {"wd": [0.1, 0.2, 0.05, 0.15, 0.02, 0.08]}
+    for m, verdict in ((1, "holds"), (20, "inconclusive")):
+        assert family("08.2", "gains", values, {"wd": verdict}, above=0, m=m).claims[0].verdict == verdict
+    assert (
+        "at 99.75 % (95 % for 20 in all)"
+        in family("08.2", "gains", values, {"wd": "inconclusive"}, above=0, m=20).text()
+    )
+
+
+def test_a_family_fails_by_naming_every_verdict_that_differs():
+    with pytest.raises(ClaimError) as error:
+        sharper(DECLARED | {"SAM": "holds", "wd": "does not hold here"})
+    text = str(error.value)
+    assert "08.1 SAM: declared 'holds', but it came out as 'does not hold here'" in text
+    assert "08.1 wd: declared" in text and "08.1 aug: declared" not in text
+
+
+@pytest.mark.parametrize(
+    "k, verdict, stance",
+    [(1, "holds", "supports"), (4, "does not hold here", "against"), (3, "inconclusive", "silent")],
+)
+def test_of_how_many_it_holds_is_one_more_claim_with_the_vote_of_all(k, verdict, stance):
+    box = sharper(at_least=(k, verdict), about={"C3": "supports"})
+    *rows, last = stored(box).values()
+    assert (last["id"], last["measured"], last["interval"]) == (f"08.1 at least {k} of 4", 1, [1, 3])
+    assert last["bounds"] == [k - 0.5, None] and last["about"] == {"C3": stance} and not any(r["about"] for r in rows)
+    for other in {"holds", "does not hold here", "inconclusive"} - {verdict}:
+        with pytest.raises(ClaimError, match=f"at least {k} of 4: declared"):
+            sharper(at_least=(k, other))
+
+
+@pytest.mark.parametrize("said, turned", [("supports", "against"), ("against", "supports"), ("silent", "silent")])
+def test_stances_are_symmetric(said, turned):
+    stances = [claim.about["C3"] for claim in sharper(about={"C3": said}).claims]
+    assert stances == [turned, said, "silent", "silent"]
+
+
+def test_a_family_is_one_table_for_the_reader():
+    text = sharper(factors=True, losses={"aug": (0.01, 0.002)}, detail="recorded", at_least=(3, "inconclusive")).text()
+    assert text.count("**Claims 08.1**") == 1 and all(line.startswith(">") for line in text.splitlines())
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "|" in line][2:]
+    assert {len(row) for row in cells} == {6} and [row[0] for row in cells] == [*DECLARED, "at least 3 of 4"]
+    low, high = 10 ** compare.family(VALUES, above=0).loc["aug", ["low", "high"]].astype(float)
+    middle = 10 ** VALUES["aug"].mean()
+    assert cells[1][1:] == [f"× {middle:.3g} [{low:.3g}, {high:.3g}]", "20", "0.01", "0.002", "holds"]
+    assert cells[3][1:] == ["× 1.41", "2", "", "", "inconclusive"] and cells[4][1] == "1 [1, 3]"
+    assert "> × 1, by t-intervals at 98.75 % (95 % for 4 in all)" in text and "Recorded." in text
+    assert "the signs of 2 pairs alone could show p = 0.5" in text
+
+
+def test_losses_come_with_the_differences():
+    rows = [(c, s, loss * (1 + s), k) for c, loss, k in (("base", 0.1, 2.0), ("aug", 0.4, 6.0)) for s in range(4)]
+    found = compare.differences(pd.DataFrame(rows, columns=["control", "seed", "train loss", "κ"]), ["κ"], ratio=["κ"])
+    (claim,) = family("10.1", "is sharper", found["κ"], {"aug": "holds"}, above=0).claims
+    assert claim.losses == pytest.approx((0.4 * 24**0.25, 0.1 * 24**0.25)) and claim.n == 4
+
+
+def test_a_caveat_belongs_to_the_rows_that_declare_it():
+    box = sharper(DECLARED | {"aug": "holds with a caveat"}, caveat="four seeds", at_least=(1, "holds"))
+    assert [claim.caveat for claim in box.claims] == ["", "four seeds", "", "", ""]
+    assert "Caveat: four seeds." in box.text()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"verdicts": {"sam": "holds"}}, "verdicts has .'sam'.: there are values for SAM, aug, wd, late"),
+        ({"verdicts": {}}, "verdicts has no"),
+        ({"verdicts": {"SAM": "true"}}, "verdict is 'true'"),
+        ({"above": None}, "above and below"),
+        ({"caveat": "alone"}, "caveat goes with"),
+        ({"about": {"C3": "proves"}}, "about holds"),
+        ({"at_least": (3, "yes")}, "verdict is 'yes'"),
+    ],
+)
+def test_a_bad_family_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        sharper(**options)
+
+
+def test_the_ledger_reads_single_claims_and_families(tmp_path, monkeypatch):
+    monkeypatch.setattr(lessons, "NOTEBOOKS", tmp_path)
+    boxes = declare("08.0", "one", 1.0, "holds", above=0), sharper(at_least=(1, "holds"))
+    shown = [nbformat.v4.new_output("display_data", box._repr_mimebundle_()) for box in boxes]
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("claims", outputs=shown)])
+    nbformat.write(nb, tmp_path / "08_example.ipynb")
+    rows = json.loads(notebooks.ledger_text())
+    assert [row["id"] for row in rows] == ["08.0", *(claim.id for claim in boxes[1].claims)]
+    assert {row["notebook"] for row in rows} == {"08_example"} and len({tuple(row) for row in rows}) == 1

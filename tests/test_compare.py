@@ -102,6 +102,14 @@ def test_members_and_several_targets_are_their_solo_twins():
     ).at.shape == (2,)
 
 
+def test_a_temperature_of_data_that_are_streamed():
+    whole = giving(RIGHT)
+    batches = list(zip(whole.inputs.split(25), Y.split(25), strict=True))
+    assert close(
+        compare.temperature(NetworkLoss(whole.model, batches), 0.2).at, compare.temperature(whole, 0.2).at, 1e-12
+    )
+
+
 @pytest.mark.parametrize("t", [2.0, torch.tensor([0.5, 1.0, 3.0])])
 def test_a_tempered_network_is_a_loss_like_any_other(t):
     x = normal(20, 4)

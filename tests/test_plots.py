@@ -7,11 +7,12 @@ import IPython.display
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
-from flatlab import plots
+from flatlab import compare, plots
 from flatlab.curvature import SpectralDensity
 from flatlab.functions import double_well, himmelblau, rastrigin, three_hump_camel
 
@@ -110,23 +111,7 @@ def test_a_surface_is_the_right_way_round():
     assert long[1] > long[0] and short[0] > short[1]
 
 
-def test_a_trajectory_runs_from_its_ring_to_its_dot():
-    path = torch.tensor([[0.0, 1.0], [2.0, 3.0], [4.0, 4.0]])
-    line, ring, dot = plots.trajectory(path, plt.subplots()[1]).lines
-    assert np.array(line.get_data()).T.tolist() == path.tolist()
-    assert (ring.get_xydata().tolist(), dot.get_xydata().tolist()) == ([[0, 1]], [[4, 4]])
-
-
-def test_a_plane_is_drawn_with_beta_upwards():
-    alphas, betas = torch.arange(-2, 3) / 2, torch.arange(-3, 4)
-    ax = plots.plane(alphas, betas, betas[:, None].expand(7, 5).float())
-    heights = [path.vertices[:, 1].mean() for path in ax.collections[0].get_paths() if len(path.vertices)]
-    assert heights == sorted(heights) and ax.get_ylabel().startswith("β")
-
-
-def test_a_spectrum_falls_and_a_density_is_drawn_over_its_range():
-    (line,) = plots.spectrum(torch.tensor([1.0, 3.0, 2.0])).lines
-    assert (list(line.get_xdata()), list(line.get_ydata())) == ([1, 2, 3], [3, 2, 1])
+def test_a_density_is_drawn_over_its_range():
     density = SpectralDensity(torch.tensor([[0.0, 10.0]]).double(), torch.tensor([[0.5, 0.5]]).double())
     (line,) = plots.spectrum(density).lines
     peaks = line.get_xdata()[line.get_ydata() > 0.9 * line.get_ydata().max()]
@@ -136,3 +121,60 @@ def test_a_spectrum_falls_and_a_density_is_drawn_over_its_range():
 def test_a_spectrum_of_one_eigenvalue_can_be_drawn():
     (line,) = plots.spectrum(SpectralDensity(torch.full((2, 1), 3.0), torch.ones(2, 1))).lines
     assert np.isfinite(line.get_ydata()).all() and line.get_ydata().max() > 1e-3
+
+
+PAIRS = pd.MultiIndex.from_product([["SAM", "aug"], range(5)])
+DIFFERENCES = pd.DataFrame(
+    {"λ_max": [-0.3, -0.2, -0.1, -0.2, -0.2, 0.4, 0.5, 0.6, np.nan, 0.5], "train loss": [-0.1] * 5 + [1.0] * 5}, PAIRS
+)
+
+
+@pytest.mark.parametrize("factors", [True, False])
+@pytest.mark.parametrize("m", [1, 4])
+def test_a_forest_has_means_with_their_intervals_and_a_dot_per_seed(factors, m):
+    ax = plots.forest(DIFFERENCES, m=m, factors=factors)
+    scale = (lambda v: 10**v) if factors else (lambda v: v)
+    bars, *dots, _, zero = ax.lines
+    assert np.allclose(bars.get_xdata(), [scale(-0.1), scale(1.0)]) and list(bars.get_ydata()) == [0, 1]
+    assert [len(line.get_xdata()) for line in dots] == [5, 4]
+    assert list(zero.get_xdata()) == [scale(0), scale(0)] and ax.get_xscale() == ("log" if factors else "linear")
+    (marks,) = ax.containers
+    for (left, right), name in zip(marks[2][0].get_segments(), ("SAM", "aug"), strict=True):
+        mean, half = compare.interval(DIFFERENCES["λ_max"][name], 1 - 0.05 / m)
+        assert (left[0], right[0]) == pytest.approx((scale(mean - half), scale(mean + half)))
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["SAM", "aug"] and ax.yaxis_inverted()
+    assert ax.get_legend_handles_labels()[1] == ["train loss", "λ_max"]
+
+
+def test_a_forest_of_one_column_or_of_names_has_one_mark_in_each_row():
+    for values in (DIFFERENCES["λ_max"], {"SAM": DIFFERENCES["λ_max"]["SAM"], "aug": [0.4, 0.5, 0.6, 0.5]}):
+        ax = plots.forest(values)
+        assert np.allclose(ax.containers[0][0].get_xdata(), [10**-0.2, 10**0.5])
+        assert list(ax.containers[0][0].get_ydata()) == [0, 1] and ax.get_legend_handles_labels()[1] == []
+
+
+def test_marks_of_several_columns_differ_in_shape_as_in_colour():
+    names = ["λ_max", "tr H", "κ", "worst case"]
+    ax = plots.forest(pd.DataFrame({name: DIFFERENCES["λ_max"] for name in names}))
+    marks = [container[0] for container in ax.containers]
+    assert len({mark.get_marker() for mark in marks}) == len({mark.get_color() for mark in marks}) == 4
+    heights = np.array([mark.get_ydata() for mark in marks])
+    assert (np.diff(heights, axis=0) > 0.1).all() and np.ptp(heights, axis=0).max() < 0.9
+
+
+def test_a_band_holds_the_middle_share_of_the_seeds():
+    values = np.arange(11.0) * np.array([[1.0], [2.0]])  # (2 places, 11 seeds)
+    values[1, 10] = np.nan
+    ax = plots.band([3, 4], values, share=0.8, label="base")
+    assert list(ax.lines[0].get_ydata()) == [5, 9] and ax.lines[0].get_label() == "base"
+    edge = ax.collections[0].get_paths()[0].vertices
+    assert {tuple(point) for point in edge.round(9)} >= {(3, 1), (3, 9), (4, 1.8), (4, 16.2)}
+
+
+def test_a_band_of_a_mean_is_its_t_interval():
+    values = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    ax = plots.band(range(3), values, share=None)
+    mean, half = np.transpose([compare.interval(row) for row in values])
+    assert np.allclose(ax.lines[0].get_ydata(), mean)
+    low = [ax.collections[0].get_paths()[0].vertices[:, 1].min(), ax.collections[0].get_paths()[0].vertices[:, 1].max()]
+    assert np.allclose(low, [(mean - half).min(), (mean + half).max()])

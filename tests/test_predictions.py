@@ -1,6 +1,10 @@
 """Predictions: written when there is an answer, kept over a restart, and met again in the figure."""
 
+import gc
+import importlib
 import json
+import subprocess
+import sys
 
 import IPython.display
 import ipywidgets as widgets
@@ -16,9 +20,12 @@ from flatlab import predictions
 def home(monkeypatch, tmp_path):
     """A home folder that is not there yet, and no predictions in memory."""
     monkeypatch.setenv("FLATLAB_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(predictions, "_memory", None)
-    monkeypatch.setattr(predictions, "_asked", {})
+    restart()
     return tmp_path / "home"
+
+
+def restart():
+    importlib.reload(predictions)
 
 
 @pytest.fixture(autouse=True)
@@ -26,10 +33,6 @@ def shown(monkeypatch):
     calls = []
     monkeypatch.setattr(IPython.display, "display", lambda bundle, **_: calls.append(bundle))
     return calls
-
-
-def restart(monkeypatch):
-    monkeypatch.setattr(predictions, "_memory", None)
 
 
 def stored(home):
@@ -50,21 +53,48 @@ def test_nothing_is_written_until_there_is_an_answer(home):
     assert not home.exists()
 
 
-def test_an_answer_is_kept_at_once_and_survives_a_restart(home, monkeypatch):
+def test_an_answer_is_kept_at_once_and_survives_a_restart(home):
     question = pick()
     predictions.answer("wells", "right")
     assert question.answer == "right" and stored(home) == {"wells": "right"}
-    restart(monkeypatch)
+    restart()
     assert pick().answer == "right"
     assert [file.name for file in home.iterdir()] == ["predictions.json"]
 
 
+def control(shown):
+    """What the reader moves in the question that was shown last."""
+    model = shown[-1]["application/vnd.jupyter.widget-view+json"]["model_id"]
+    (box,) = [w for w in gc.get_objects() if type(w) is widgets.VBox and w.model_id == model]
+    return box.children[1]
+
+
 @pytest.mark.parametrize("ask, kind, value", [(pick, widgets.RadioButtons, "left"), (guess, widgets.FloatSlider, 7.03)])
-def test_moving_the_control_is_an_answer(ask, kind, value, home):
+def test_moving_the_control_is_an_answer(ask, kind, value, home, shown):
     question = ask()
-    (control,) = [child for child in question._widget().children if isinstance(child, kind)]
-    control.value = value
+    assert isinstance(control(shown), kind)
+    control(shown).value = value
     assert question.answer == value and stored(home) == {question.id: value}
+
+
+def test_a_start_that_the_browser_rounds_is_no_answer(home, shown):
+    """Steps of 0.09 from 1: the start 5.5 may come back as 5.4999…; from the first move on, every place counts."""
+    question = guess()
+    slider = control(shown)
+    for value in (5.5 - 1e-9, 5.5 + 0.04, 5.5):
+        slider.value = value
+        assert question.answer is None and not home.exists()
+    slider.value = 5.59
+    assert question.answer == 5.59
+    slider.value = 5.5
+    assert question.answer == 5.5
+
+
+def test_a_kept_answer_is_not_rounded_by_the_browser(shown):
+    predictions.answer("ratio", 7.033)
+    question = guess()
+    control(shown).value = 7.03
+    assert question.answer == 7.033
 
 
 def test_the_question_is_shown_as_text_too(shown):
@@ -103,10 +133,28 @@ def test_a_pick_has_no_place_on_an_axis():
 def test_all_predictions_are_set_beside_what_came_out():
     pick(), guess().settle(7.389)
     predictions.answer("wells", "left")
-    assert predictions.compare().frame.to_dict("index") == {
-        "wells": {"question": "Which well is sharper?", "you": "left", "result": "–"},
-        "ratio": {"question": "How much sharper?", "you": "–", "result": "7.389"},
+    assert predictions.compare().rows == {
+        "wells": ("Which well is sharper?", "left", "–"),
+        "ratio": ("How much sharper?", "–", "7.389"),
     }
+    shown = repr(predictions.compare())
+    assert "| wells | Which well is sharper? | left | – |" in shown and predictions.compare()._repr_markdown_() == shown
+
+
+def test_a_bar_in_a_question_does_not_break_the_table():
+    predictions.ask("norm", "Is |w| larger?", choices=["yes", "no"])
+    assert r"| norm | Is \|w\| larger? | – | – |" in repr(predictions.compare())
+
+
+def test_two_notebooks_keep_each_others_answers(home):
+    """Both have read the file when it was empty; each writes, one in another process, and nothing is lost."""
+    question = pick()
+    assert question.answer is None
+    other = "from flatlab import predictions as p; p.answer('other', 3.5); p.answer('wells', 'left')"
+    subprocess.run([sys.executable, "-c", other], check=True)
+    predictions.answer("ratio", 2.0)
+    assert stored(home) == {"other": 3.5, "wells": "left", "ratio": 2.0} and question.answer == "left"
+    assert [file.name for file in home.iterdir()] == ["predictions.json"]
 
 
 def test_a_code_carries_the_answers_to_another_machine(monkeypatch, tmp_path):
@@ -114,7 +162,7 @@ def test_a_code_carries_the_answers_to_another_machine(monkeypatch, tmp_path):
     predictions.answer("ratio", 2.5)
     code = predictions.code()
     monkeypatch.setenv("FLATLAB_HOME", str(tmp_path / "elsewhere"))
-    restart(monkeypatch)
+    restart()
     assert pick().answer is None
     predictions.restore(code)
     assert (pick().answer, guess().answer) == ("rechts ≥ links", 2.5)
