@@ -67,6 +67,8 @@ class NetworkLoss(Objective):
         if self.build and theta is None and self.seeds:
             theta = torch.stack([flat_weights(self.build(seed)) for seed in self.seeds])
         self.model = self.build((self.seeds or [0])[0]) if self.build else model
+        if not isinstance(self.model, nn.Module):
+            raise ValueError(f"model is a function that returned {self.model!r}: build(seed) must return a torch.nn.Module")
         if loss not in LOSSES and not callable(loss):
             raise ValueError(f'loss is {loss!r}: use "cross_entropy", "mse" or a function (outputs, targets)')
         self.loss, self.smoothing, self.autocast = loss, 0.0, nullcontext
@@ -91,7 +93,7 @@ class NetworkLoss(Objective):
     @property
     def theta(self) -> Tensor:
         """The weights `(P,)` as they are now, a flat copy; `(M, P)` of M members."""
-        return flat_weights(self.model) if self._theta is None else self._theta
+        return self._modules.flat() if self._theta is None else self._theta
 
     @property
     def members(self) -> int | None:
@@ -322,6 +324,7 @@ class NetworkLoss(Objective):
 
     def _losses(self, z, y):
         """One loss per sample `(M, N)` for outputs `(M, N, ...)` and targets `(1 or M, N, ...)`."""
+        y = y.to(z.device)
         if isinstance(self.loss, str):
             smooth = () if isinstance(self.smoothing, float) and not self.smoothing else (self.smoothing,)
             return LOSSES[self.loss](z, y, *smooth)
@@ -358,7 +361,7 @@ class NetworkLoss(Objective):
         return x.to(rows.device, rows.dtype if x.is_floating_point() else None)
 
     def _like(self):
-        return self._theta if self._theta is not None else next(p for p in self.model.parameters() if p.requires_grad)
+        return self._theta if self._theta is not None else next(iter(self._modules.weights()))
 
     def _together(self):
         """How many members go through the network at once."""
@@ -416,11 +419,12 @@ class NetworkLoss(Objective):
     def _examine(self):
         """Try the network on two samples of the first member: what it returns, and what it may not do."""
         rows = self.point().reshape(-1, self.dim)[:1]
-        x, y = self._ready(self._x[:1, :2], rows), self._y[:1, :2]
+        x = self._ready(self._x[:1, :2], rows)
         with torch.no_grad():
             z = self._modules.probe(rows, x)
         self._z_axes = z.ndim - 1
         self._check_targets(z.shape[2:])
+        y = self._y[:1, :2]
         losses = self._losses(z, self._y[:1, :2].to(z.device))
         if losses.shape != z.shape[:2]:
             raise ValueError(
@@ -509,6 +513,13 @@ class Modules:
 
         with _plain_attention():
             return self._each(one, theta, x, buffers or {})
+
+    def weights(self) -> list[Tensor]:
+        """The reader's weights that count as parameters, also if they were frozen since."""
+        return [p.detach() for name, p in self.model.named_parameters() if name in self.shapes]
+
+    def flat(self) -> Tensor:
+        return torch.cat([p.flatten() for p in self.weights()])
 
     def probe(self, row: Tensor, x: Tensor) -> Tensor:
         """The outputs for a few samples, after a look at whether the forward pass is random or changes what it is given."""
