@@ -18,7 +18,7 @@ from flatlab.loss import NetworkLoss
 from flatlab.objective import Objective
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from pandas import DataFrame, Series
 
 CLOSE = 0.1  # how far, as a share of the wanted train loss, a twin may be off
 PACKED = 128  # test samples whose softmax outputs a record keeps
@@ -113,28 +113,26 @@ def smoothed(loss: NetworkLoss, train: Callable[[Tensor], Tensor], target) -> Tw
     return Twin(target, _level(loss, theta), epsilon, theta)
 
 
-def at_equal(
-    rows: "pd.DataFrame", ladder: "pd.DataFrame", columns: Sequence[str], match: Sequence[str] = ("seed",),
-    over: str = "train loss",
-) -> "pd.DataFrame":  # fmt: skip
+def at_equal(rows: "DataFrame", ladder: "DataFrame", columns: Sequence[str], match: Sequence[str]) -> "DataFrame":
     """The twins of `rows`: their `columns` become what the baselines in `ladder` have at the row's train loss.
 
-    ladder: baselines of other lengths; a row meets those that agree with it in `match`, joined by straight lines in the
-    logarithms of the column and of `over`. NaN where they do not reach. Errors: ValueError if one is not positive.
+    ladder: baselines of other lengths; a row meets those that agree with it in `match` (seed …), joined by straight
+    lines in the logarithms of the column and the train loss. NaN where they do not reach. Errors: ValueError if one is
+    missing or not positive.
     """
-    columns, match = list(columns), list(match)
+    columns, match, level = list(columns), list(match), "train loss"
     for frame in (rows, ladder):
-        need(frame, [*match, over, *columns], positive=[over, *columns])
-    twins, known = rows.assign(**dict.fromkeys(columns, np.nan)), dict(list(ladder.sort_values(over).groupby(match)))
+        need(frame, [*match, level, *columns], positive=[level, *columns])
+    twins, known = rows.assign(**dict.fromkeys(columns, np.nan)), dict(list(ladder.sort_values(level).groupby(match)))
     for key, part in twins.groupby(match):
         for column in columns if key in known else ():
-            x, y = np.log(known[key][[over, column]].dropna().to_numpy(float)).T
+            x, y = np.log(known[key][[level, column]].dropna().to_numpy(float)).T
             if len(x):
-                twins.loc[part.index, column] = np.exp(np.interp(np.log(part[over]), x, y, np.nan, np.nan))
+                twins.loc[part.index, column] = np.exp(np.interp(np.log(part[level]), x, y, np.nan, np.nan))
     return twins
 
 
-def consistency(frame: "pd.DataFrame", by: Sequence[str] = ("control", "batch", "lr")) -> "pd.DataFrame":
+def consistency(frame: "DataFrame", by: Sequence[str] = ("control", "batch", "lr")) -> "DataFrame":
     """`frame` and how far each end row is from the other seeds of its cell (the rows equal in `by`), on average.
 
     New columns: "disagreement" (share of the test set), "js divergence" (nats), "activation distance" (both on the
@@ -157,9 +155,9 @@ def consistency(frame: "pd.DataFrame", by: Sequence[str] = ("control", "batch", 
 
 
 def differences(
-    rows: "pd.DataFrame", columns: Sequence[str], twins: "pd.DataFrame | None" = None, ratio: Sequence[str] = (),
+    rows: "DataFrame", columns: Sequence[str], twins: "DataFrame | None" = None, ratio: Sequence[str] = (),
     by: str = "control", base: Any = "base", unit: str = "seed", match: Sequence[str] = (),
-) -> "pd.DataFrame":  # fmt: skip
+) -> "DataFrame":  # fmt: skip
     """Per control and seed: its network less the base of that seed, or less its own twin; the index is `(by, unit)`.
 
     rows, twins: one row per network. ratio: the columns compared by log₁₀ of the ratio (sharpness, losses). Rows of a
@@ -168,6 +166,7 @@ def differences(
     means over the pairs. Errors: ValueError for missing columns, ratios of what is not positive, rows not told apart.
     """
     wanted = [*dict.fromkeys([*columns, *({"train loss"} & set(rows))])]
+    ratio = [name for name in columns if name in ratio]
     keys, shared = [by, unit, *match], [*([] if twins is None else [by]), unit, *match]
     ours, theirs = (rows[rows[by] != base], rows[rows[by] == base]) if twins is None else (rows, twins)
     for frame, axes in ((ours, keys), (theirs, shared)):
@@ -187,11 +186,16 @@ def differences(
     return found
 
 
-def by_name(values: "Mapping | pd.Series | pd.DataFrame") -> dict[Any, np.ndarray]:
-    """`{name: finite values}` from `differences`: of one of its columns, or of all as `{(column, name): …}`."""
+def by_name(values: "Mapping | Series | DataFrame") -> dict[Any, np.ndarray]:
+    """`{name: values}` without NaN from `differences`: of one of its columns, or of all as `{(column, name): …}`.
+
+    Errors: ValueError for a value that is infinite.
+    """
     if isinstance(values, Mapping):
         parts = {name: np.asarray(v, dtype=float) for name, v in values.items()}
-        return {name: v[np.isfinite(v)] for name, v in parts.items()}
+        if wrong := [name for name, v in parts.items() if np.isinf(v).any()]:
+            raise ValueError(f"values of {wrong} are infinite somewhere: look for runs that diverged")
+        return {name: v[~np.isnan(v)] for name, v in parts.items()}
     if values.ndim == 2:
         return {(column, name): v for column in values for name, v in by_name(values[column]).items()}
     return by_name({name: part for name, part in values.groupby(level=0, sort=False)})
@@ -204,7 +208,8 @@ def interval(values, level: float = 0.95) -> tuple[float, float]:
     """
     from scipy.stats import sem, t
 
-    finite = by_name({"": values})[""]
+    finite = np.asarray(values, dtype=float)
+    finite = finite[np.isfinite(finite)]
     if len(finite) < 3:
         return np.nan, np.nan
     return float(finite.mean()), float(t.ppf((1 + level) / 2, len(finite) - 1) * sem(finite))
@@ -218,7 +223,7 @@ def verdict(low: float, high: float, above: float | None = None, below: float | 
     return "does not hold here" if high <= least or low >= most else "inconclusive"
 
 
-def family(values, above: float | None = None, below: float | None = None, m: int | None = None) -> "pd.DataFrame":
+def family(values, above: float | None = None, below: float | None = None, m: int | None = None) -> "DataFrame":
     """One verdict per name, corrected within the family: on the t-interval at level 1 − .05/m of its values per seed.
 
     values: see `by_name`. m: the size of the declared family, by default the number of names here. Columns: "measured"
@@ -242,7 +247,7 @@ def counted(verdicts: Iterable[str]) -> tuple[int, int]:
     return plain.count("holds"), plain.count("holds") + plain.count("inconclusive")
 
 
-def signed_ranks(values, alternative: str = "two-sided") -> "pd.DataFrame":
+def signed_ranks(values, alternative: str = "two-sided") -> "DataFrame":
     """Wilcoxon's signed-rank test per name, of paired differences, one per seed, against "as often up as down".
 
     values: see `by_name`. "n"; "difference": the median of all means of two (Hodges-Lehmann); "effect": the matched
@@ -282,32 +287,29 @@ def correlation(x, y, given: Sequence = (), within: Sequence = (), kind: str = "
     return float(np.average([r for r, _ in parts], weights=[n for _, n in parts]))
 
 
-def bootstrap(
-    statistic: Callable[["pd.DataFrame"], float], frame: "pd.DataFrame", unit: str = "seed", resamples: int = 1000,
-) -> tuple[float, tuple[float, float]]:  # fmt: skip
-    """`statistic(frame)`, and its 95 % percentile interval over draws of whole units (seeds) with replacement.
+def bootstrap(statistic: Callable, frame: "DataFrame", resamples: int = 1000) -> tuple[float, tuple[float, float]]:
+    """`statistic(frame)`, and its 95 % percentile interval over draws of whole seeds with replacement.
 
-    All rows of a unit stay together, since they share initial weights and data order; one that is drawn twice counts as
-    two. With about ten units the interval is somewhat too narrow. Errors: ValueError for fewer than 3 units, or where
-    the statistic is not finite.
+    All rows of a seed stay together: they share initial weights and data order. One that is drawn twice counts as two.
+    With ten seeds the interval is somewhat too narrow. Errors: ValueError for fewer than 3, or what is not finite.
     """
-    need(frame, [unit])
-    rows = list(frame.groupby(unit, sort=True).indices.values())
+    need(frame, ["seed"])
+    rows = list(frame.groupby("seed", sort=True).indices.values())
     if len(rows) < 3:
-        raise ValueError(f"{unit} has {len(rows)} values: an interval over units needs at least 3")
+        raise ValueError(f"frame has {len(rows)} seeds: an interval over seeds needs at least 3")
     random, values = np.random.default_rng(0), []
     for _ in range(resamples):
         drawn = [rows[k] for k in random.integers(len(rows), size=len(rows))]
         names = np.repeat(range(len(rows)), [len(part) for part in drawn])
-        values.append(statistic(frame.iloc[np.concatenate(drawn)].assign(**{unit: names})))
+        values.append(statistic(frame.iloc[np.concatenate(drawn)].assign(seed=names)))
     value = float(statistic(frame))
     if not np.isfinite([value, *values]).all():
-        raise ValueError("statistic is not finite in every draw: give a statistic that is defined for few units")
+        raise ValueError("statistic is not finite in every draw: give one that is defined for few seeds")
     low, high = np.quantile(values, [0.025, 0.975])
     return value, (float(low), float(high))
 
 
-def need(frame: "pd.DataFrame", columns: Sequence[str], positive: Sequence[str] = ()) -> None:
+def need(frame: "DataFrame", columns: Sequence[str], positive: Sequence[str] = ()) -> None:
     """Errors: ValueError that names the columns `frame` lacks, or those whose logarithm it does not allow."""
     if missing := [name for name in columns if name not in frame]:
         raise ValueError(f"frame has no column {', '.join(map(repr, missing))}; it has {', '.join(map(str, frame))}")

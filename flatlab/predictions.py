@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import ipywidgets as widgets
+from IPython.display import Markdown
 from matplotlib.axes import Axes
 
 _asked: dict[str, "Prediction"] = {}
@@ -93,22 +94,11 @@ def answer(id: str, value: str | float) -> None:
     _keep(id, value)
 
 
-class Comparison:
-    """The predictions beside what came out: `rows`, `{id: (question, you, result)}`, shown as a table."""
-
-    def __init__(self, rows: dict[str, tuple[str, str, str]]):
-        self.rows = rows
-
-    def __repr__(self):
-        lines = [("", "question", "you", "result"), ("---",) * 4, *((id, *row) for id, row in self.rows.items())]
-        return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
-
-    _repr_markdown_ = __repr__
-
-
-def compare() -> Comparison:
-    """All predictions of this notebook beside what came out."""
-    return Comparison({id: (p.question, _show(p.answer), _show(p.outcome)) for id, p in _asked.items()})
+def compare() -> Markdown:
+    """All predictions of this notebook beside what came out, as a table."""
+    rows = [("", "question", "you", "result"), ("---",) * 4]
+    rows += [(id, p.question, _show(p.answer), _show(p.outcome)) for id, p in _asked.items()]
+    return Markdown("\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows))
 
 
 def code() -> str:

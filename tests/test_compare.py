@@ -229,7 +229,7 @@ def power_law() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def test_the_twin_at_equal_loss_follows_a_power_law_exactly():
     rows, ladder = power_law()
-    twins = compare.at_equal(rows, ladder, ["trace"])
+    twins = compare.at_equal(rows, ladder, ["trace"], match=["seed"])
     assert list(twins) == list(rows) and twins["train loss"].equals(rows["train loss"])
     inside = rows["control"].isin(["SAM", "aug", "same"]) & (rows["seed"] < 9)
     assert close(twins["trace"][inside].tolist(), (rows["trace"][inside] / 2).tolist(), 1e-12)
@@ -308,7 +308,7 @@ def test_differences_are_taken_pair_by_pair_and_averaged_per_seed():
         wanted = (table[name] - table["base"]).groupby("seed").mean()
         assert close(found["sharpness"][name].sort_index().to_numpy(), wanted.to_numpy())
         assert close(found["error"][name].sort_index().to_numpy(), -wanted.to_numpy())
-    ratio = compare.differences(frame, ["sharpness"], match=["lr"], ratio=["sharpness"])["sharpness"]["up"]
+    ratio = compare.differences(frame, ["sharpness"], match=["lr"], ratio=["sharpness", "trace"])["sharpness"]["up"]
     wanted = np.log10(table["up"] / table["base"]).groupby("seed").mean()
     assert close(ratio.sort_index().to_numpy(), wanted.to_numpy())
 
@@ -536,8 +536,9 @@ TEN = np.arange(10.0)
         (lambda: compare.differences(THREE, ["a"]), "match is .*: of 2 rows some agree in .'control', 'seed'."),
         (lambda: compare.differences(THREE[1:2], ["a"]), "match is .*: of 0 rows"),
         (lambda: compare.differences(THREE[::2], ["a"], ratio=["a"]), "a: 0 or negative somewhere"),
-        (lambda: compare.at_equal(THREE, THREE, ["a"]), "a: 0 or negative somewhere"),
-        (lambda: compare.at_equal(THREE, THREE, ["λ_max"]), "no column 'λ_max'"),
+        (lambda: compare.family({"aug": [1.0, math.inf, 2.0]}, above=0), "values of .'aug'. are infinite"),
+        (lambda: compare.at_equal(THREE, THREE, ["a"], ["seed"]), "a: 0 or negative somewhere"),
+        (lambda: compare.at_equal(THREE, THREE, ["λ_max"], ["seed"]), "no column 'λ_max'"),
         (lambda: compare.correlation([1, 2, 3], [4, 4, 4]), "y has 3 numbers, 1 of them different"),
         (lambda: compare.correlation([1, 2], [1, 2]), "x has 2 numbers.*at least 3"),
         (lambda: compare.correlation([1, 2, 3, math.nan], [1, 2, 3, 4]), "x has 4 numbers.*none NaN"),
@@ -546,7 +547,7 @@ TEN = np.arange(10.0)
         (lambda: compare.correlation([1, 2, 3, 4], [1, 3, 2, 4], [[2, 4, 6, 8]]), "given determines x"),
         (lambda: compare.correlation([1, 2, 3, 4], [1, 3, 2, 4], [[2, 6, 4, 8]]), "given determines y"),
         (lambda: compare.correlation(TEN, TEN > 4, within=[TEN > 4]), "y has 5 numbers in the stratum .*, 1 of them"),
-        (lambda: compare.bootstrap(len, THREE), "seed has 1 values: .* at least 3"),
+        (lambda: compare.bootstrap(len, THREE), "frame has 1 seeds: .* at least 3"),
         (lambda: compare.bootstrap(lambda f: math.nan, grid(), resamples=2), "statistic is not finite"),
     ],
 )
