@@ -43,8 +43,8 @@ class NetworkLoss(Objective):
     On hard data, without penalties, in eval mode. `theta (..., P)` gives `(...)`; members never mix.
 
     model: any `nn.Module`, never touched: losses are taken on a private copy. `.theta (P,)` reads its trainable weights
-        as they are now; frozen parameters and buffers are read live, too. Or a function `build(seed) -> nn.Module`: with
-        `seeds` it gives each of M members its own weights.
+        as they are now; frozen parameters and buffers are read live, too. Or a function `build(seed) -> nn.Module`,
+        which with `seeds` gives each of M members its own weights.
     inputs `(N, ...)`, targets `(N,)` class numbers for "cross_entropy" (nats), the shape of the outputs for "mse" (mean
         over samples and outputs), anything for a loss of your own. A list holds one tensor per member, of equal N. A
         re-iterable of batches `(x, y)`, such as a DataLoader, may stand for both: it is streamed, never all in memory.
@@ -54,13 +54,14 @@ class NetworkLoss(Objective):
     theta: weights `(P,)` or `(M, P)` in place of the model's own.
 
     Errors: ValueError for no data, lengths that differ, labels that are not class numbers, an output shape that "mse"
-    would broadcast, a loss that is a mean, a model without trainable weights or whose forward pass stays random, and (in
-    second derivatives) for weight_norm, whose double backward in torch is wrong.
+    would broadcast, a loss that is a mean, a model without trainable weights or whose forward pass stays random, and
+    (in second derivatives) for weight_norm, whose double backward in torch is wrong.
     """
 
     def __init__(
-        self, model: nn.Module | Callable[[int], nn.Module], inputs, targets=None, loss: str | Callable = "cross_entropy",
-        chunk: int | None = None, theta: Tensor | None = None, seeds: Sequence[int] | None = None,
+        self, model: nn.Module | Callable[[int], nn.Module], inputs, targets=None,
+        loss: str | Callable = "cross_entropy", chunk: int | None = None, theta: Tensor | None = None,
+        seeds: Sequence[int] | None = None,
     ):  # fmt: skip
         self.build = None if isinstance(model, nn.Module) else _builder(model)
         self.seeds = None if seeds is None else _seeds(seeds)
@@ -68,7 +69,9 @@ class NetworkLoss(Objective):
             theta = torch.stack([flat_weights(self.build(seed)) for seed in self.seeds])
         self.model = self.build((self.seeds or [0])[0]) if self.build else model
         if not isinstance(self.model, nn.Module):
-            raise ValueError(f"model is a function that returned {self.model!r}: build(seed) must return a torch.nn.Module")
+            raise ValueError(
+                f"model is a function that returned {self.model!r}: build(seed) must return a torch.nn.Module"
+            )
         if loss not in LOSSES and not callable(loss):
             raise ValueError(f'loss is {loss!r}: use "cross_entropy", "mse" or a function (outputs, targets)')
         self.loss, self.smoothing, self.autocast = loss, 0.0, nullcontext
@@ -177,13 +180,13 @@ class NetworkLoss(Objective):
         return alike
 
     def outputs(self, theta=None, inputs=None) -> Tensor:
-        """The outputs `(N, K)`, or `(..., N, K)` at `theta (..., P)`, without a graph; by default on the loss's data."""
+        """The outputs `(..., N, K)` at `theta (..., P)`, without a graph; by default on the loss's own data."""
         alike = self if inputs is None else self._with_inputs(inputs)
         with torch.no_grad():
             return alike.collected(lambda rows, x, _: alike._forward(rows, x), theta)
 
     def forward(self, theta: Tensor, x: Tensor) -> Tensor:
-        """The outputs `(..., N, K)` for `x (N, ...)`, or `(M, N, ...)` of each member, twice differentiable in theta."""
+        """The outputs `(..., N, K)` for `x (N, ...)`, or `(M, N, ...)` of each member, differentiable in theta."""
         rows = theta.reshape(-1, self.dim)
         z = self._forward(rows, x if x.ndim == self._x.ndim else x[None])
         return z.view(theta.shape[:-1] + z.shape[1:])
@@ -193,8 +196,8 @@ class NetworkLoss(Objective):
 
         For rows `theta (R, P)` and `x (1 or R, N, ...)`; differentiable in theta.
         """
-        if isinstance(self._network, Mlps) and head == self._network.head:
-            return self._network.features(theta, self._ready(x, theta))
+        if self.fast and head == self.fast.head:
+            return self.fast.features(theta, self._ready(x, theta))
         return self._modules.forward(theta, self._ready(x, theta), self._buffers_now(len(theta)), self._training, head)
 
     def sample_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -281,13 +284,17 @@ class NetworkLoss(Objective):
         return require_finite(gradient) if self.strict else gradient
 
     def _gradient_of(self, rows, x, y):
-        if isinstance(self._network, Mlps):
+        if self.fast:
             with torch.no_grad():
-                return self._network.gradient(rows, self._ready(x, rows), lambda z: self.slope(z, y))
+                return self.fast.gradient(rows, self._ready(x, rows), lambda z: self.slope(z, y))
+        return self._slope_of(rows, x, y, create_graph=False)[1]
+
+    def _slope_of(self, rows, x, y, create_graph=True):
+        """The weights as leaves, and the gradient of each member's mean loss on a chunk, with its graph."""
         leaf = rows.detach().requires_grad_()
         with torch.enable_grad():
             mean = self._mean(leaf, x, y).sum()
-        return autograd.grad(mean, leaf, materialize_grads=True)[0]
+        return leaf, autograd.grad(mean, leaf, create_graph=create_graph, materialize_grads=True)[0]
 
     def slope(self, z: Tensor, y: Tensor) -> Tensor:
         """∂(mean loss of each member)/∂z for outputs `z (M, N, K)`."""
@@ -298,29 +305,15 @@ class NetworkLoss(Objective):
 
     def _linearize(self, theta):
         self._check_symmetry()
-        if self.fits(theta):
-            leaf = theta.detach().requires_grad_()
-            slope = self._graph(leaf)
-            return lambda v: autograd.grad(slope, leaf, v, retain_graph=True, materialize_grads=True)[0]
         if self.strict:
             require_finite(self._value(theta))
-        return lambda v: self.averaged(self._product, theta, v)
-
-    def _graph(self, leaf):
-        with torch.enable_grad():
-            value = self.averaged(self._mean, leaf)
-        if self.strict:
-            require_finite(value)
-        return autograd.grad(value.sum(), leaf, create_graph=True, materialize_grads=True)[0]
-
-    def _product(self, rows, x, y, v):
-        leaf = rows.detach().requires_grad_()
-        with torch.enable_grad():
-            mean = self._mean(leaf, x, y).sum()
-        slope = autograd.grad(mean, leaf, create_graph=True, materialize_grads=True)[0]
-        if not slope.requires_grad:
-            return torch.zeros_like(rows)
-        return autograd.grad(slope, leaf, v, materialize_grads=True)[0]
+        if not self.fits(theta):
+            return lambda v: self.averaged(
+                lambda rows, x, y, part: _product(*self._slope_of(rows, x, y), part), theta, v
+            )
+        rows = theta.reshape(-1, self.dim)
+        leaf, slope = self._slope_of(rows, *next(self._chunks(len(rows)))[:2])
+        return lambda v: _product(leaf, slope, v.reshape(rows.shape)).view(theta.shape)
 
     def _losses(self, z, y):
         """One loss per sample `(M, N)` for outputs `(M, N, ...)` and targets `(1 or M, N, ...)`."""
@@ -398,7 +391,9 @@ class NetworkLoss(Objective):
         self.own = bool(counts)
         members = next(iter(counts), 1)
         self._x, self._y = (d if own else d[None].expand(members, *d.shape) for d, own in data)
-        self.inputs, self.targets = (d if own else d[0] for d, own in zip((self._x, self._y), (self.own,) * 2))
+        self.inputs, self.targets = (
+            d if own else d[0] for d, own in zip((self._x, self._y), (self.own,) * 2, strict=True)
+        )
         if self._x.ndim < 2 or self._y.ndim < 2:
             raise ValueError("inputs or targets is a single number: give one row per sample")
         if self._x.shape[1] == 0:
@@ -425,11 +420,7 @@ class NetworkLoss(Objective):
         self._z_axes = z.ndim - 1
         self._check_targets(z.shape[2:])
         y = self._y[:1, :2]
-        losses = self._losses(z, self._y[:1, :2].to(z.device))
-        if losses.shape != z.shape[:2]:
-            raise ValueError(
-                f"loss returned {tuple(losses.shape)} for {tuple(z.shape[:2])} samples: one each is needed"
-            )
+        self._losses(z, y)
         if x.shape[1] > 1:
             bytes_of = [self._saved_bytes(rows, x[:, :n], y[:, :n]) for n in (1, 2)]
             self._per_sample = max(1, bytes_of[1] - bytes_of[0])
@@ -455,24 +446,17 @@ class NetworkLoss(Objective):
 
     def _check_symmetry(self):
         """Second derivatives on two samples, once a network: `<u, Hv> = <v, Hu>`, or torch's own are wrong."""
-        if isinstance(self._network, Mlps) or self._modules.symmetric:
+        if self.fast or self._modules.symmetric:
             return
-        part = self.first(2)
-        leaf = part.point().reshape(-1, self.dim)[:1].detach().requires_grad_()
-        part = part if not part.own else part.on(part._x[:1], part._y[:1], part.buffers)
-        with torch.enable_grad():
-            slope = autograd.grad(
-                part._mean(leaf, part._x, part._y).sum(), leaf, create_graph=True, materialize_grads=True
-            )[0]
-        if slope.requires_grad:
-            generator = torch.Generator().manual_seed(0)
-            u, v = (torch.randn(1, self.dim, generator=generator).to(leaf) for _ in range(2))
-            hu, hv = (autograd.grad(slope, leaf, w, retain_graph=True, materialize_grads=True)[0] for w in (u, v))
-            if ((u * hv).sum() - (v * hu).sum()).abs() > SKEW * (hu.norm() + hv.norm()):
-                raise ValueError(
-                    "model has a wrong second derivative in torch (<u, Hv> differs from <v, Hu>), as weight_norm has: "
-                    "remove it with torch.nn.utils.parametrize.remove_parametrizations"
-                )
+        leaf, slope = self._slope_of(self.point().reshape(-1, self.dim)[:1], self._x[:1, :2], self._y[:1, :2])
+        generator = torch.Generator().manual_seed(0)
+        u, v = (torch.randn(1, self.dim, generator=generator).to(leaf) for _ in range(2))
+        hu, hv = (_product(leaf, slope, w) for w in (u, v))
+        if ((u * hv).sum() - (v * hu).sum()).abs() > SKEW * (hu.norm() + hv.norm()):
+            raise ValueError(
+                "model has a wrong second derivative in torch (<u, Hv> differs from <v, Hu>), as weight_norm has: "
+                "remove it with torch.nn.utils.parametrize.remove_parametrizations"
+            )
         self._modules.symmetric = True
 
 
@@ -522,7 +506,7 @@ class Modules:
         return torch.cat([p.flatten() for p in self.weights()])
 
     def probe(self, row: Tensor, x: Tensor) -> Tensor:
-        """The outputs for a few samples, after a look at whether the forward pass is random or changes what it is given."""
+        """The outputs for a few samples, after a look whether the forward pass is random or changes its arguments."""
         before = row.clone(), x.clone()
         first = self.forward(row.clone(), x.clone())
         outputs = self.forward(row, x)
@@ -711,8 +695,10 @@ class _Stream:
 
     def __init__(self, batches: Iterable):
         if isinstance(batches, Tensor | np.ndarray) or not isinstance(batches, Iterable) or iter(batches) is batches:
-            raise ValueError(f"targets is missing, and inputs is a {type(batches).__name__}: pass inputs and targets, or "
-                             "a re-iterable of batches (x, y) such as a DataLoader (a generator ends with its first pass)")  # fmt: skip
+            raise ValueError(
+                f"targets is missing, and inputs is a {type(batches).__name__}: pass inputs and targets, or a "
+                "re-iterable of batches (x, y) such as a DataLoader (a generator ends with its first pass)"
+            )
         self.batches, self.print, self.first = batches, None, None
         for _ in range(2):
             for batch in self:
@@ -735,8 +721,10 @@ class _Stream:
         if not sums[0]:
             raise ValueError("inputs is empty: a loss needs at least one sample")
         if not np.allclose(sums, self.print, rtol=1e-9, atol=0):
-            raise ValueError("inputs is a stream of batches that differ from pass to pass: no shuffling with drop_last, "
-                             "and no augmentation, where a loss is measured")  # fmt: skip
+            raise ValueError(
+                "inputs is a stream of batches that differ from pass to pass: no shuffling with drop_last, and no "
+                "augmentation, where a loss is measured"
+            )
 
 
 @contextmanager
@@ -749,6 +737,13 @@ def _plain_attention():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _product(leaf, slope, v):
+    """`H v` from a gradient with its graph."""
+    if not slope.requires_grad:  # a loss that is affine in the weights
+        return torch.zeros_like(leaf)
+    return autograd.grad(slope, leaf, v, retain_graph=True, materialize_grads=True)[0]
 
 
 def flat_weights(model: nn.Module) -> Tensor:
@@ -814,8 +809,10 @@ def _kind(tensor, like):
 
 def _tensor_only(outputs):
     if not isinstance(outputs, Tensor):
-        raise ValueError(f"model returns a {type(outputs).__name__}: a loss needs one tensor, (N, ...); wrap the model in "
-                         "a module that picks it")  # fmt: skip
+        raise ValueError(
+            f"model returns a {type(outputs).__name__}: a loss needs one tensor, (N, ...); wrap the model in a module "
+            "that picks it"
+        )
     return outputs
 
 

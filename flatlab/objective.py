@@ -185,7 +185,7 @@ class Objective:
 class Sum(Objective):
     """`Σ_i s_i f_i(θ)`, what `+ - *` make: the parts share their parameters; s_i is a number or one per member `(M,)`.
 
-    The current parameters are those of the first part that has some, and batches are drawn from the first that has data.
+    The current parameters are those of the first part that has some; batches are drawn from the first that has data.
     """
 
     def __init__(self, parts: "list[tuple[Any, Objective]]"):

@@ -179,8 +179,8 @@ def reached() -> Run:
 
 def train(
     objective: Objective, steps: int, total: int | None = None, rule: Rule | None = None, start: Run | None = None,
-    theta: Tensor | None = None, fresh: Iterable[str] = (), seeds: Sequence[int] | None = None, batch: int | None = None,
-    optimiser: str | None = None, schedule: str | Callable[[float], float] | None = None,
+    theta: Tensor | None = None, fresh: Iterable[str] = (), seeds: Sequence[int] | None = None,
+    batch: int | None = None, optimiser: str | None = None, schedule: str | Callable[[float], float] | None = None,
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None, precision: str | None = None,
     lr: Strength | None = None, momentum: Strength | None = None, weight_decay: Strength | None = None,
     label_noise: Strength | None = None, input_noise: Strength | None = None, label_smoothing: Strength | None = None,
@@ -190,11 +190,11 @@ def train(
 
     `d = rule(step, θ, **strengths) + λθ`, then the optimiser with rate `lr · schedule(t)`, t = steps done / total.
 
-    objective: a `NetworkLoss`, a sum such as `loss + 0.1 * kappa`, or any `Objective`. It and its model stay as they are.
+    objective: a `NetworkLoss`, a sum such as `loss + 0.1 * kappa`, or any `Objective`; it and its model stay unchanged.
     steps: how many to take; total: the length of the schedule, by default where these steps end.
-    rule: `rule(objective, theta (M, P), **strengths) -> (M, P)`, by default `gradient`; see `sam`. It gets the objective
-        of the present batch, with `.gradient`, `.hvp`, `.inputs`, `.targets` and `.noise()`, normals (M, P) of each
-        member's own. All evaluations of a step see the same batch; batch norm's statistics follow the first one only.
+    rule: `rule(objective, theta (M, P), **strengths) -> (M, P)`, by default `gradient`; see `sam`. It gets the
+        objective of the present batch, with `.gradient`, `.hvp`, `.inputs`, `.targets` and `.noise()`, normals (M, P)
+        of each member's own. A step's evaluations see the same batch; batch norm's statistics follow the first only.
     start: a run to go on from, bit for bit; what is not named is inherited. theta `(P,)` or `(M, P)` replaces weights,
         and `fresh` names what begins anew: "momentum", "batches", "noise", "buffers", "steps".
     seeds: one per member (default range(M)), for the order of its batches and its noise, and for its weights where the
@@ -565,8 +565,10 @@ def _check_settings(settings, objective, steps, fresh, start):
         raise ValueError(f"rule is {settings['rule']!r}: pass a function (objective, theta, **strengths)")
     _check_rule(settings)
     if start is not None and start.theta.shape[-1] != (objective.dim or start.theta.shape[-1]):
-        raise ValueError(f"start has {start.theta.shape[-1]} parameters and objective {objective.dim}: go on with a run "
-                         "of the same network")  # fmt: skip
+        raise ValueError(
+            f"start has {start.theta.shape[-1]} parameters and objective {objective.dim}: go on with a run of the same "
+            "network"
+        )
 
 
 def _check_rule(settings):
