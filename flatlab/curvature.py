@@ -296,7 +296,7 @@ def _lanczos(objective, theta, sign, k, steps, tol, seed):
     size, tol = theta.shape[-1], tol or (1e-8 if theta.dtype == torch.float64 else 1e-4)
     width = min(steps or (size if size <= WHOLE else max(2 * k + 1, WIDTH)), size)
     space = _Krylov(objective, theta, width, seed, sign)
-    following = (unit(objective.gradient(theta)) + 0.5 * unit(_normal(theta, seed))).reshape(-1, size)
+    following = (unit(objective.gradient(theta)) + 0.1 * unit(_normal(theta, seed))).reshape(-1, size)
     known, keep = 0, (k + width) // 2
     for _ in range(1 if steps else RESTARTS):
         rest = space.grow(following, known)

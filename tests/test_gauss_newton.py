@@ -16,7 +16,9 @@ SPLIT = ["classifier", "regression", "batch norm", "attention", "tied weights"]
 @pytest.mark.parametrize("chunk", [None, 3])
 def test_gauss_newton_and_its_residual_add_up_to_the_hessian(name, chunk):
     loss = network_loss(name, chunk=chunk)
-    assert close(GaussNewton(loss).hessian() + Residual(loss).hessian(), loss.hessian())
+    for v in normal(2, loss.dim):
+        products = [curvature.hvp(part, v) for part in (GaussNewton(loss), Residual(loss), loss)]
+        assert close(products[0] + products[1], products[2]) and products[0].norm() > 0
     assert close(GaussNewton(loss)(), loss()) and close(GaussNewton(loss).gradient(), loss.gradient())
 
 
@@ -33,7 +35,7 @@ def test_the_residual_of_a_linear_model_vanishes():
 
 def jacobian(loss):
     """`∂z_nk/∂θ`, shape (N, K, P)."""
-    return torch.func.jacrev(lambda t: loss.network(loss.unflatten(t), loss.inputs))(loss.theta)
+    return torch.func.jacrev(lambda t: loss.forward(t, loss.inputs))(loss.theta)
 
 
 def test_gauss_newton_of_a_classifier_is_its_fisher_matrix():
@@ -70,12 +72,35 @@ def test_a_loss_that_is_linear_in_the_outputs_has_no_gauss_newton_part():
     assert close(Residual(loss).hessian(), loss.hessian(), 1e-14)
 
 
-def test_the_split_takes_a_batch_of_weight_vectors_or_names_theta():
+@pytest.mark.parametrize("name", SPLIT)
+@pytest.mark.parametrize("chunk", [None, 3])
+def test_many_points_are_split_like_each_alone(name, chunk):
+    loss = network_loss(name, chunk=chunk)
+    thetas = loss.theta + 0.3 * normal(2, 3, loss.dim)
+    for part in (GaussNewton(loss), Residual(loss)):
+        v = normal(2, 3, loss.dim, seed=1)
+        assert close(part(thetas)[1, 2] + 1, part(thetas[1, 2]) + 1, 1e-14)
+        assert close(part.hvp(thetas, v)[1, 2], part.hvp(thetas[1, 2], v[1, 2]))
+    assert close(GaussNewton(loss).gradient(thetas), loss.gradient(thetas), 1e-14)
+
+
+def test_the_residual_is_the_constant_0_with_a_hessian():
     loss = network_loss("classifier")
-    thetas = loss.theta + normal(2, loss.dim)
-    assert close(GaussNewton(loss)(thetas), loss(thetas), 1e-14)
-    with pytest.raises(ValueError, match="theta has shape"):
-        GaussNewton(loss).linearize(thetas)
+    assert Residual(loss)() == 0 and Residual(loss).gradient().count_nonzero() == 0
+    assert Residual(loss).hessian().count_nonzero() > 0
+
+
+def test_the_parts_follow_their_loss_to_a_batch_and_to_double():
+    loss = network_loss("classifier")
+    part = GaussNewton(loss)
+    assert part.source is loss and torch.equal(part.theta, loss.theta)
+    batch = part.on(loss.inputs[:3], loss.targets[:3])
+    assert close(
+        batch.hessian(loss.theta), GaussNewton(NetworkLoss(loss.model, loss.inputs[:3], loss.targets[:3])).hessian()
+    )
+    single = NetworkLoss(loss.model.float(), loss.inputs, loss.targets)
+    assert GaussNewton(single).double().hessian().dtype == torch.float64
+    assert (0.5 * GaussNewton(single) + single).double().gradient().dtype == torch.float64
 
 
 def test_the_split_needs_a_network():

@@ -51,7 +51,7 @@ MEASURES = {
     "train loss": lambda loss: loss().item(),
     "gradient norm": sharpness.gradient_norm,
     "λ_max": lambda loss: curvature.eigenvalues(loss)[0].item(),
-    "trace": lambda loss: float(curvature.trace(loss, samples=max(6, loss.dim))),
+    "trace": lambda loss: curvature.trace(loss, samples=max(6, loss.dim)).item(),
     "random direction": lambda loss: sharpness.random_direction(loss, samples=200),
     "random direction, pairs": lambda loss: sharpness.random_direction(loss, rho=0.1, samples=200, antithetic=True),
     "average": lambda loss: sharpness.average(loss, samples=200),

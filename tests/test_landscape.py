@@ -13,13 +13,20 @@ NETS = ["classifier", "regression", "batch norm", "attention"]
 E1, E2 = torch.eye(2, dtype=torch.float64)
 
 
+def pieces(loss, vector):
+    """The parameters as `{name: tensor}`."""
+    trained = {name: p.shape for name, p in loss.model.named_parameters() if p.requires_grad}
+    cut = vector.split([shape.numel() for shape in trained.values()])
+    return {name: part.view(shape) for (name, shape), part in zip(trained.items(), cut, strict=True)}
+
+
 def filters(loss, vector):
     """`{name: (filters, size)}` of the weights; biases and batch-norm weights are left out."""
-    return {name: p.flatten(1) for name, p in loss.unflatten(vector).items() if p.ndim > 1}
+    return {name: p.flatten(1) for name, p in pieces(loss, vector).items() if p.ndim > 1}
 
 
 def fixed(loss, vector):
-    return torch.cat([p for p in loss.unflatten(vector).values() if p.ndim < 2])
+    return torch.cat([p for p in pieces(loss, vector).values() if p.ndim < 2])
 
 
 def test_rows_are_beta_and_columns_are_alpha():
@@ -112,6 +119,7 @@ BAD = {
     "no point": (lambda: landscape.directions(himmelblau, normalise="unit"), "theta is missing"),
     "no directions": (lambda: landscape.directions(LOSS, count=0), "count is 0"),
     "more than fit": (lambda: landscape.directions(LOSS, count=7, normalise="unit"), "count is 7"),
+    "many points": (lambda: landscape.directions(LOSS, theta=torch.ones(2, 6)), r"theta has shape \(2, 6\)"),
     "a pair for a line": (lambda: landscape.line(LOSS, torch.ones(2, 6), torch.ones(2)), "direction has shape"),
     "a short direction": (lambda: landscape.line(LOSS, torch.ones(1), torch.ones(2)), "direction has shape"),
     "one for a plane": (lambda: landscape.plane(LOSS, torch.ones(1, 6), ALPHAS, BETAS), "pair has shape"),

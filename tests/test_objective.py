@@ -5,6 +5,7 @@ import math
 import pickle
 from copy import deepcopy
 
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -79,7 +80,7 @@ def test_a_network_differentiates_twice_like_finite_differences(name):
 def test_streamed_chunks_equal_the_kept_graph(name, chunk):
     kept, streamed = network_loss(name), network_loss(name, chunk=chunk)
     v = normal(kept.dim, seed=7)
-    assert kept.chunk >= 8 > streamed.chunk
+    assert kept.fits(kept.theta) and not streamed.fits(streamed.theta)
     assert close(streamed(), kept())
     assert close(streamed.gradient(), kept.gradient())
     assert close(streamed.hvp(streamed.theta, v), kept.hvp(kept.theta, v))
@@ -88,19 +89,39 @@ def test_streamed_chunks_equal_the_kept_graph(name, chunk):
 @pytest.mark.parametrize("name", ["classifier", "regression", "tied weights"])
 def test_the_hessian_of_a_network_is_that_of_torch_func(name):
     loss = network_loss(name)
-    hessian = torch.func.jacrev(torch.func.jacrev(loss._value))(loss.theta)
+    hessian = torch.func.jacrev(torch.func.jacrev(loss))(loss.theta)
     assert close(loss.hessian(), hessian)
     assert close(loss.hessian(), loss.hessian().T)
 
 
-def test_a_batch_of_weight_vectors_is_evaluated_row_by_row():
-    loss = network_loss("classifier")
-    thetas = loss.theta + normal(2, 3, loss.dim)
-    for i in range(2):
-        for j in range(3):
-            assert close(loss(thetas)[i, j], loss(thetas[i, j]), 1e-14)
-            assert close(loss.gradient(thetas)[i, j], loss.gradient(thetas[i, j]), 1e-14)
-    assert close(loss.hessian(thetas[0])[1], loss.hessian(thetas[0, 1]), 1e-14)
+@every_network
+@pytest.mark.parametrize("chunk", [None, 3])
+def test_many_weight_vectors_are_evaluated_like_each_alone(name, chunk):
+    loss = network_loss(name, chunk=chunk)
+    thetas, v = loss.theta + 0.3 * normal(2, 3, loss.dim), normal(2, 3, loss.dim, seed=1)
+    whole = loss(thetas), loss.gradient(thetas), loss.hvp(thetas, v), loss.outputs(thetas)
+    for i, j in ((0, 0), (0, 2), (1, 1)):
+        at = thetas[i, j]
+        for many, one in zip(
+            whole, (loss(at), loss.gradient(at), loss.hvp(at, v[i, j]), loss.outputs(at)), strict=True
+        ):
+            assert close(many[i, j], one)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+@pytest.mark.parametrize("chunk", [None, 3])
+def test_members_with_their_own_data_are_evaluated_like_each_alone(loss, chunk):
+    x, y = list(normal(4, 8, 3)), list(normal(4, 8, 2)) if loss == "mse" else [classes(8, 2, k) for k in range(4)]
+    build = lambda seed: mlp(3, 5, 2, activation="tanh", seed=seed).double()  # noqa: E731
+    many, v = NetworkLoss(build, x, y, loss, chunk, seeds=range(4)), normal(4, 32)
+    alone = [NetworkLoss(build(k), x[k], y[k], loss) for k in range(4)]
+    assert many.members == 4 and torch.equal(many.theta, torch.stack([one.theta for one in alone]))
+    assert close(many(), [one() for one in alone])
+    assert close(many.gradient(), torch.stack([one.gradient() for one in alone]))
+    assert close(many.hvp(many.theta, v), torch.stack([one.hvp(one.theta, v[k]) for k, one in enumerate(alone)]))
+    assert close(many.hessian(), torch.stack([one.hessian() for one in alone]))
+    member = many.member(2)
+    assert close(member(), alone[2]()) and close(member.gradient(), alone[2].gradient())
 
 
 def per_sample(outputs, targets):
@@ -108,14 +129,12 @@ def per_sample(outputs, targets):
 
 
 @pytest.mark.parametrize("chunk", [None, 3])
-def test_a_loss_of_your_own_may_return_the_mean_or_one_number_per_sample(chunk):
+def test_a_loss_of_your_own_returns_one_number_per_sample(chunk):
     model, x, y, _ = network("regression")
-    samples = NetworkLoss(model, x, y, per_sample, chunk=chunk)
-    mean = NetworkLoss(model, x, y, lambda outputs, targets: per_sample(outputs, targets).mean(), chunk=chunk)
-    assert close(samples(), per_sample(model(x), y).mean(), 1e-14)
-    assert close(mean(), samples(), 1e-14)
-    assert close(mean.gradient(), samples.gradient())
-    assert close(mean.hessian(), samples.hessian())
+    loss = NetworkLoss(model, x, y, per_sample, chunk=chunk)
+    assert close(loss(), per_sample(model(x), y).mean(), 1e-14)
+    assert close(loss.gradient(), torch.func.grad(loss)(loss.theta))
+    assert close(loss.hessian(), torch.func.hessian(loss)(loss.theta))
 
 
 def test_mse_takes_one_output_without_an_axis_of_its_own():
@@ -167,6 +186,13 @@ def test_theta_follows_the_training():
     assert not close(loss(before), loss(), 1e-3)
 
 
+def test_weights_that_are_frozen_later_still_count():
+    loss = network_loss("classifier")
+    before = loss.theta, loss.gradient()
+    loss.model[0].requires_grad_(False)
+    assert torch.equal(loss.theta, before[0]) and torch.equal(loss.gradient(), before[1])
+
+
 def test_theta_is_a_copy():
     loss = network_loss("classifier")
     before = loss()
@@ -196,19 +222,59 @@ def test_running_statistics_are_followed():
     assert loss() != before
 
 
+# Sums ------------------------------------------------------------------------------------------------------------
+def test_objectives_add_subtract_and_scale():
+    f, g, theta, v = Objective(half_quadratic), Objective(lambda t: (t**4).sum(-1)), normal(2, 3), normal(2, 3, seed=1)
+    scale = torch.tensor([0.5, -2.0], dtype=torch.float64)
+    for both, a, b in ((f + g, 1, 1), (f - g, 1, -1), (2 * f - 3 * (g - f), 5, -3), (f * scale + g, scale, 1)):
+        a, b = (torch.as_tensor(s, dtype=torch.float64).expand(2) for s in (a, b))
+        assert close(both(theta), a * f(theta) + b * g(theta), 1e-14)
+        assert close(both.gradient(theta), a[:, None] * f.gradient(theta) + b[:, None] * g.gradient(theta), 1e-14)
+        assert close(both.hvp(theta, v), a[:, None] * f.hvp(theta, v) + b[:, None] * g.hvp(theta, v), 1e-14)
+        assert close(both.hessian(theta)[0], a[0] * f.hessian(theta)[0] + b[0] * g.hessian(theta)[0], 1e-14)
+
+
+def test_a_sum_has_the_parameters_and_the_data_of_its_parts():
+    loss, ridge = network_loss("classifier"), Objective(lambda t: (t**2).sum(-1))
+    both = 0.1 * ridge + loss
+    assert torch.equal(both.theta, loss.theta) and both.source is loss and both.dim == loss.dim
+    step = both.on(loss.inputs[:3], loss.targets[:3])
+    assert close(step(), NetworkLoss(loss.model, loss.inputs[:3], loss.targets[:3])() + 0.1 * ridge(loss.theta), 1e-14)
+    assert step.source.inputs.shape == (3, 4) and step.gradient().shape == loss.theta.shape
+
+
 # Estimates -------------------------------------------------------------------------------------------------------
 def test_an_estimate_is_a_number_that_keeps_its_error():
-    e = Estimate(2.718281, 0.05)
-    assert (e > 2, e + 1, round(e, 2), max(e, 3.0)) == (True, 3.718281, 2.72, 3.0)
-    assert [(float(c), c.stderr) for c in (pickle.loads(pickle.dumps(e)), deepcopy(e))] == [(2.718281, 0.05)] * 2
-    assert repr(e) == "2.71828 ± 0.05" and math.isnan(Estimate(1.0).stderr)
+    e = Estimate(torch.tensor(2.718281), 0.05)
+    assert e > 2 and f"{e:.2f}" == "2.72" and max(e, 3.0) == 3.0 and float(e) == pytest.approx(2.718281)
+    assert all(
+        torch.equal(c, e) and torch.equal(c.stderr, e.stderr) for c in (pickle.loads(pickle.dumps(e)), deepcopy(e))
+    )
+    assert repr(e) == "2.71828 ± 0.05" and Estimate(1.0).stderr.isnan()
+
+
+def test_estimates_fill_a_column_with_numbers():
+    many = Estimate(torch.tensor([1.0, 2.0]), torch.tensor([0.1, 0.2]))
+    assert type(many + 1) is torch.Tensor and many.stderr.tolist() == pytest.approx([0.1, 0.2])
+    assert pd.DataFrame({"all": many, "one": [float(e) for e in many]}).dtypes.eq(float).any()
+    assert pd.Series({"a": Estimate(1.0, 0.1), "b": 2.0}).astype(float).sum() == 3
 
 
 # Bad input -------------------------------------------------------------------------------------------------------
 NET, X, Y = mlp(4, 3, seed=0), torch.ones(5, 4), torch.tensor([0, 1, 2, 0, 1])
 FROZEN = mlp(4, 3, seed=0).requires_grad_(False)
 BAD = {
-    "not a module": (lambda: NetworkLoss(lambda x: x, X, Y), "model is a function"),
+    "not a module": (lambda: NetworkLoss("resnet", X, Y), "model is a str"),
+    "a class": (lambda: NetworkLoss(nn.Linear, X, Y), "model is a type"),
+    "a build of no module": (lambda: NetworkLoss(lambda seed: seed, X, Y), "model is a function that returned 0"),
+    "a loss that is a mean": (lambda: NetworkLoss(NET, X, Y, F.cross_entropy), r"loss returned \(\).*not a mean"),
+    "a number to add": (lambda: NetworkLoss(NET, X, Y) + 0.1, "0.1 is no objective"),
+    "a product": (lambda: NetworkLoss(NET, X, Y) * NetworkLoss(NET, X, Y), "multiplied by a number"),
+    "other parameters": (lambda: NetworkLoss(NET, X, Y) + network_loss("classifier"), "15 and 43 parameters"),
+    "members of unequal counts": (lambda: NetworkLoss(NET, [X, X], [Y, Y, Y]), "lists of 2 and 3|lists of 3 and 2"),
+    "members of unequal sizes": (lambda: NetworkLoss(NET, [X, X[:4]], [Y, Y[:4]]), "shapes"),
+    "one seed": (lambda: NetworkLoss(lambda s: NET, X, Y, seeds=3), "seeds is 3"),
+    "no targets": (lambda: NetworkLoss(NET, X), "targets is missing"),
     "no weights": (lambda: NetworkLoss(FROZEN, X, Y), "model has no trainable weights"),
     "no data": (lambda: NetworkLoss(NET, X[:0], Y[:0]), "inputs is empty"),
     "a file name": (lambda: NetworkLoss(NET, "digits.npz", Y), "inputs is a str"),
@@ -232,7 +298,7 @@ BAD = {
     "members that mix": (lambda: Objective(lambda t: t.sum())(torch.ones(2, 3)), r"function returned shape \(\)"),
     "missing theta": (lambda: Objective(half_quadratic).hessian(), "theta is missing"),
     "text": (lambda: Objective(half_quadratic)("abc"), "theta must be numbers"),
-    "linearised batch": (lambda: NetworkLoss(NET, X, Y).linearize(torch.ones(2, 15)), r"theta has shape \(2, 15\)"),
+    "points of other members": (lambda: NetworkLoss(NET, [X, X], Y)(torch.ones(3, 15)), "theta has shape .*2 members"),
 }  # fmt: skip
 
 

