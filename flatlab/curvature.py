@@ -175,7 +175,7 @@ class OfNetwork(Objective):
     def point(self, theta=None) -> Tensor:
         return self.loss.point(theta)
 
-    def on(self, inputs: Tensor, targets: Tensor, **state) -> "OfNetwork":
+    def on(self, inputs, targets, **state) -> "OfNetwork":
         """The same on a batch; batch norm's statistics are moved by the loss itself, not by what is made from it."""
         if state.get("buffers"):
             state["buffers"] = {name: buffer.clone() for name, buffer in state["buffers"].items()}

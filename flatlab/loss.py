@@ -58,6 +58,9 @@ class NetworkLoss(Objective):
     (in second derivatives) for weight_norm, whose double backward in torch is wrong.
     """
 
+    dim: int
+    model: nn.Module
+
     def __init__(
         self, model: nn.Module | Callable[[int], nn.Module], inputs, targets=None,
         loss: str | Callable = "cross_entropy", chunk: int | None = None, theta: Tensor | None = None,
@@ -67,7 +70,7 @@ class NetworkLoss(Objective):
         self.seeds = None if seeds is None else _seeds(seeds)
         if self.build and theta is None and self.seeds:
             theta = torch.stack([flat_weights(self.build(seed)) for seed in self.seeds])
-        self.model = self.build((self.seeds or [0])[0]) if self.build else model
+        self.model = self.build((self.seeds or [0])[0]) if self.build else model  # type: ignore[assignment]
         if not isinstance(self.model, nn.Module):
             raise ValueError(
                 f"model is a function that returned {self.model!r}: build(seed) must return a torch.nn.Module"
@@ -77,7 +80,8 @@ class NetworkLoss(Objective):
         self.loss, self.smoothing, self.autocast = loss, 0.0, nullcontext
         self._modules = Modules(self.model)
         self._network: Any = self._modules
-        self.dim, self._theta, self.buffers, self._training = self._network.size, None, None, False
+        self.dim, self._training = self._network.size, False
+        self.buffers: dict[str, Tensor] | None = None
         self._block = slice(None)  # the members that are under way in `averaged`
         self._theta = None if theta is None else super().point(theta).detach().clone()
         self._stream = _Stream(inputs) if targets is None else None
@@ -166,7 +170,9 @@ class NetworkLoss(Objective):
         alike.seeds = [(self.seeds or range(count))[k]]
         return alike
 
-    def on(self, inputs: Tensor, targets: Tensor, buffers=None, training=False, smoothing=0.0, autocast=nullcontext):
+    def on(
+        self, inputs, targets, *, buffers=None, training=False, smoothing=0.0, autocast=nullcontext, **_: Any
+    ) -> "NetworkLoss":  # fmt: skip
         """The loss on a batch, `(N, ...)` or `(M, N, ...)` with one of each member's own, with all else as here.
 
         buffers, one row per member, are used by a training pass and move in it; smoothing `(M, 1)` is that of labels.
@@ -268,7 +274,7 @@ class NetworkLoss(Objective):
     def first(self, count: int) -> "NetworkLoss":
         """The same loss on the first `count` samples."""
         inputs, targets = (d[:, :count] if self.own else d[0, :count] for d in (self._x, self._y))
-        alike = self.on(inputs, targets, self.buffers)
+        alike = self.on(inputs, targets, buffers=self.buffers)
         alike.strict = True
         return alike
 
@@ -699,7 +705,8 @@ class _Stream:
                 f"targets is missing, and inputs is a {type(batches).__name__}: pass inputs and targets, or a "
                 "re-iterable of batches (x, y) such as a DataLoader (a generator ends with its first pass)"
             )
-        self.batches, self.print, self.first = batches, None, None
+        self.batches, self.print = batches, None
+        self.first: Any = None
         for _ in range(2):
             for batch in self:
                 self.first = self.first or batch

@@ -20,7 +20,7 @@ class Estimate(Tensor):
     """
 
     stderr: Tensor
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     def __new__(cls, value, stderr=math.nan):
         value = torch.as_tensor(value).detach()
@@ -59,15 +59,29 @@ class Objective:
     for a missing point, a wrong shape, an integer tensor, or (in derivatives) a loss that is not finite.
     """
 
-    theta: Tensor | None = None
     dim: int | None = None
-    source: "Any" = None  # the NetworkLoss whose data a batch is drawn from
     noise: Callable[[], Tensor]  # in a rule of descent: standard normals (M, P), each member's from its own generator
     strict = True  # derivatives refuse a loss that is not finite; in training a diverged member must not stop the rest
 
     def __init__(self, function: Callable[[Tensor], Tensor], dim: int | None = None, theta=None):
         self.function, self.dim = function, dim
-        self.theta = None if theta is None else self.point(theta)
+        self._theta = None if theta is None else self.point(theta)
+
+    @property
+    def theta(self) -> Tensor | None:
+        """The current parameters."""
+        return self._theta
+
+    @property
+    def source(self) -> Any:
+        """The `NetworkLoss` whose data a batch is drawn from, or None."""
+        return None
+
+    def at(self, theta: Tensor) -> "Objective":
+        """The same objective with other current parameters `(..., P)`."""
+        alike = copy(self)
+        alike._theta = self.point(theta)
+        return alike
 
     def __call__(self, theta=None) -> Tensor:
         """The value `(...)` at `theta (..., P)`."""
@@ -104,7 +118,7 @@ class Objective:
         hessian = self._hessian(self._rows(theta))
         return hessian[0, 0] if theta.ndim == 0 else hessian
 
-    def on(self, inputs: Tensor, targets: Tensor, **state: Any) -> "Objective":
+    def on(self, inputs: Tensor | None, targets: Tensor | None, **state: Any) -> "Objective":
         """The objective of one batch; one without data stays what it is."""
         alike = copy(self)
         alike.strict = False
@@ -195,7 +209,10 @@ class Sum(Objective):
             raise ValueError(f"the objectives have {' and '.join(map(str, sorted(dims)))} parameters: add only those "
                              "of the same parameters")  # fmt: skip
         self.dim = next(iter(dims), None)
-        self.source = next((part.source for _, part in parts if part.source is not None), None)
+
+    @property
+    def source(self):
+        return next((part.source for _, part in self.parts if part.source is not None), None)
 
     @property
     def inputs(self):
@@ -218,11 +235,15 @@ class Sum(Objective):
     def on(self, inputs, targets, **state):
         alike = copy(self)
         alike.parts = [(s, part.on(inputs, targets, **state)) for s, part in self.parts]
-        alike.source = next((part.source for _, part in alike.parts if part.source is not None), None)
         return alike
 
     def double(self):
         return Sum([(s, part.double()) for s, part in self.parts])
+
+    def at(self, theta):
+        alike = copy(self)
+        alike.parts = [(s, part.at(theta)) for s, part in self.parts]
+        return alike
 
     def _parts(self):
         return self.parts

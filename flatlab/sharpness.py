@@ -285,7 +285,7 @@ class _Rise(Objective):
     def __init__(self, objective, theta, rho, adaptive):
         self.objective, self.centre, self.base = _start(objective, theta, rho)
         self.scale = self.centre.abs() if adaptive else torch.ones_like(self.centre)
-        self.dim, self.theta = self.centre.shape[-1], torch.zeros_like(self.centre)
+        super().__init__(self._value, self.centre.shape[-1], torch.zeros_like(self.centre))
 
     def _value(self, offset):
         return require_finite(self.objective(self.centre + self.scale * offset)) - self.base

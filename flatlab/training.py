@@ -105,9 +105,7 @@ class Run:
         """The clean, un-penalised loss at the end, or at a kept `step`; on other data where they are given."""
         theta, source = self.theta if step is None else self.kept[step], self.objective.source
         if source is None:
-            plain = self.objective.on(None, None)
-            plain.theta, plain.strict = theta, True
-            return plain
+            return self.objective.at(theta)
         if inputs is not None:
             source = NetworkLoss(source.model, inputs, targets, loss or source.loss)
         return source.at(theta, self._buffers("buffer" if step is None else f"kept {step}"))
