@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -15,17 +16,16 @@ def mlp(*widths: int, activation: str = "relu", bias: bool = True, seed: int | N
     """A multi-layer perceptron, `mlp(2, 64, 64, 1)`: linear layers of these widths with `activation` in between.
 
     Inputs `(N, widths[0])`, outputs `(N, widths[-1])`, no activation at the end. PyTorch's default initialisation; with
-    `seed` it is reproducible and the global random state stays as it was.
-
-    Errors: ValueError for fewer than two widths, a width below 1, or an unknown activation.
+    `seed` it is reproducible and the global random state stays as it was. Errors: ValueError for fewer than two widths,
+    a width below 1, or an unknown activation.
     """
     if len(widths) < 2 or not all(isinstance(w, int) and w > 0 for w in widths):
         raise ValueError(f"widths are {widths}: give at least input and output width, e.g. mlp(2, 64, 1)")
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation is {activation!r}: choose one of {', '.join(ACTIVATIONS)}")
+    layers: list[nn.Module] = []
     with _seeded(seed):
-        layers = []
-        for n_in, n_out in zip(widths, widths[1:], strict=False):
+        for n_in, n_out in pairwise(widths):
             layers += [nn.Linear(n_in, n_out, bias=bias), ACTIVATIONS[activation]()]
     return nn.Sequential(*layers[:-1])
 
@@ -36,25 +36,23 @@ class Pixels(nn.Module):
     Errors: ValueError for images of another kind than `channels`, sides of at least `smallest`, or exactly `side`.
     """
 
-    def __init__(self, channels: int | None = None, smallest: int = 1, side: int | None = None):
+    def __init__(self, channels: int, smallest: int = 1, side: int | None = None):
         super().__init__()
         self.channels, self.smallest, self.side = channels, smallest, side
 
     def forward(self, x: Tensor) -> Tensor:
-        self._check(x.shape)
+        problem, side = None, self.side
+        if x.ndim != 4:
+            problem = "this network needs (N, channels, height, width), e.g. x.view(-1, 1, 8, 8)"
+        elif x.shape[1] != self.channels:
+            problem = f"this network was built with channels={self.channels}, not {x.shape[1]}"
+        elif min(x.shape[2:]) < self.smallest:
+            problem = f"each stage halves them, so their sides must be at least {self.smallest}: build fewer blocks"
+        elif side is not None and x.shape[2:] != (side, side):
+            problem = f"this network was built with side={side}"
+        if problem:
+            raise ValueError(f"images have shape {tuple(x.shape)}: {problem}")
         return (x if x.is_floating_point() else x / 255) * 2 - 1
-
-    def _check(self, shape):
-        given = f"images have shape {tuple(shape)}"
-        if len(shape) != 4:
-            raise ValueError(f"{given}: this network needs (N, channels, height, width), e.g. x.view(-1, 1, 8, 8)")
-        if self.channels is not None and shape[1] != self.channels:
-            raise ValueError(f"{given}: this network was built with channels={self.channels}, not {shape[1]}")
-        if min(shape[2:]) < self.smallest:
-            raise ValueError(f"{given}: each stage halves them, so their sides must be at least {self.smallest}; "
-                             "build the network with fewer blocks or give it larger images")  # fmt: skip
-        if self.side is not None and tuple(shape[2:]) != (self.side, self.side):
-            raise ValueError(f"{given}: this network was built with side={self.side}")
 
 
 class Classifier(nn.Module):
@@ -71,13 +69,13 @@ class Classifier(nn.Module):
 
 
 class _Block(nn.Module):
-    """Two 3 × 3 convolutions with batch norm, and a shortcut around them."""
+    """Two 3 × 3 convolutions with batch norm, and a shortcut around them; half as large where the width changes."""
 
-    def __init__(self, n_in, n_out, stride):
+    def __init__(self, n_in, n_out):
         super().__init__()
-        self.body = nn.Sequential(*_conv(n_in, n_out, 3, stride), nn.ReLU(), *_conv(n_out, n_out, 3))
-        same = stride == 1 and n_in == n_out
-        self.shortcut = nn.Identity() if same else nn.Sequential(*_pointwise(n_in, n_out, stride))
+        first = _conv(n_in, n_out, 3, 1 if n_in == n_out else 2)
+        self.body = nn.Sequential(*first, nn.ReLU(), *_conv(n_out, n_out, 3))
+        self.shortcut = _shortcut(n_in, n_out)
 
     def forward(self, x):
         return F.relu(self.body(x) + self.shortcut(x))
@@ -94,16 +92,12 @@ def resnet(
     Errors: ValueError for sizes that are not positive whole numbers, and for images with other channels.
     Source: He et al. 2016, with a 1 × 1 convolution in the shortcut wherever the shape changes.
     """
-    _check_sizes(width=width, classes=classes, channels=channels)
-    _check_blocks(blocks)
+    _check_sizes(blocks=blocks, width=width, classes=classes, channels=channels)
+    widths = [width * 2**stage for stage, count in enumerate(blocks) for _ in range(count)]
     with _seeded(seed):
-        layers, n_in = [Pixels(channels), *_conv(channels, width, 3), nn.ReLU()], width
-        for stage, count in enumerate(blocks):
-            for k in range(count):
-                layers.append(_Block(n_in, width * 2**stage, 2 if stage and not k else 1))
-                n_in = width * 2**stage
-        features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        return Classifier(features, n_in, classes).to(memory_format=torch.channels_last)
+        stem = Pixels(channels), *_conv(channels, width, 3), nn.ReLU()
+        layers = [_Block(n_in, n_out) for n_in, n_out in pairwise([width, *widths])]
+        return _pooled([*stem, *layers], widths[-1], classes)
 
 
 def vgg(
@@ -117,18 +111,17 @@ def vgg(
     logits `(N, classes)`. Errors: ValueError for images with other channels, or smaller than `2^len(blocks)`.
     Source: Simonyan and Zisserman 2015, configuration E with batch norm.
     """
-    _check_sizes(width=width, classes=classes, channels=channels)
-    _check_blocks(blocks)
+    _check_sizes(blocks=blocks, width=width, classes=classes, channels=channels)
     with _seeded(seed):
-        layers, n_in = [Pixels(channels, smallest=2 ** len(blocks))], channels
+        layers: list[nn.Module] = [Pixels(channels, smallest=2 ** len(blocks))]
+        n_in = channels
         for stage, count in enumerate(blocks):
             for _ in range(count):
                 n_out = width * min(2**stage, 8)
                 layers += [*_conv(n_in, n_out, 3, bias=True), nn.ReLU()]
                 n_in = n_out
             layers.append(nn.MaxPool2d(2))
-        features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        return Classifier(features, n_in, classes).to(memory_format=torch.channels_last)
+        return _pooled(layers, n_in, classes)
 
 
 def vit(
@@ -139,10 +132,10 @@ def vit(
     token, normalised, goes into a linear `classifier`.
 
     Attention has `heads` heads of `head_width`, which need not make up `width`; each layer's MLP is `mlp` wide, with
-    GELU. No dropout. `vit(32, 4, 512, 6, 6, 256, 64)` is the paper's for CIFAR-10 (patch 4, dim 512, depth 6, heads 6,
-    mlp 256); its heads of 64 are our choice, as 6 does not divide 512. Images `(N, channels, side, side)`, bytes or
-    floats in 0 … 1, to logits `(N, classes)`. Errors: ValueError for a patch that does not divide `side`, or images of
-    another size. Source: Dosovitskiy et al. 2021; queries, keys and values without biases, positions learned.
+    GELU. No dropout. `vit(32, 4, 512, 6, 6, 256, 64)` is the paper's for CIFAR-10; its heads of 64 are our choice, as 6
+    does not divide 512. Images `(N, channels, side, side)`, bytes or floats in 0 … 1, to logits `(N, classes)`.
+    Errors: ValueError for a patch that does not divide `side`, or images of another size.
+    Source: Dosovitskiy et al. 2021; queries, keys and values without biases, positions learned.
     """
     _check_sizes(side=side, patch=patch, width=width, depth=depth, heads=heads, mlp=mlp, head_width=head_width,
                  classes=classes, channels=channels)  # fmt: skip
@@ -224,55 +217,49 @@ class _Letters(nn.Module):
         before = place <= place[:, None]
         itself = place == place[:, None]  # so that a padded place, too, reads something
         mask = (before & there[:, None, None, :]) | itself
-        x = self._embedded(words) + self.position[: words.shape[1]]
+        try:
+            x = self.embed(words) + self.position[: len(place)]
+        except IndexError as error:
+            raise ValueError(f"tokens hold numbers outside 0 … {self.embed.num_embeddings - 1}") from error
         for layer in self.layers:
             x = layer(x, mask)
         last = (there * place).amax(1)
         return self.norm(x.gather(1, last[:, None, None].expand(-1, 1, x.shape[2]))[:, 0])
 
-    def _embedded(self, words):
-        try:
-            return self.embed(words)
-        except IndexError as error:
-            known = self.embed.num_embeddings
-            raise ValueError(
-                f"tokens hold numbers outside 0 … {known - 1}: this network knows {known} tokens"
-            ) from error
-
     def _check(self, words):
-        given, length = f"tokens are {words.dtype} {tuple(words.shape)}", len(self.position)
-        if words.ndim != 2 or words.is_floating_point() or words.dtype == torch.bool:
-            raise ValueError(f"{given}: this network needs whole numbers (N, letters), e.g. from names.encode")
-        if not 1 <= words.shape[1] <= length:
-            raise ValueError(f"{given}: this network was built with length={length}: give 1 to {length} of them a word")
+        whole, length = not words.is_floating_point() and words.dtype != torch.bool, len(self.position)
+        if words.ndim != 2 or not whole or not 1 <= words.shape[1] <= length:
+            given, needed = f"{words.dtype} {tuple(words.shape)}", f"whole numbers (N, 1 … {length})"
+            raise ValueError(f"tokens are {given}: this network of length={length} needs {needed}, as names.names().x")
+
+
+def _pooled(layers, width, classes):
+    features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return Classifier(features, width, classes).to(memory_format=torch.channels_last)
 
 
 def _conv(n_in, n_out, size, stride=1, bias=False):
     return nn.Conv2d(n_in, n_out, size, stride, size // 2, bias=bias), nn.BatchNorm2d(n_out)
 
 
-def _pointwise(n_in, n_out, stride):
-    """A 1 × 1 convolution; a narrow one skips pixels beforehand, which is the same.
+def _shortcut(n_in, n_out):
+    """Nothing, or a 1 × 1 convolution of stride 2; a narrow one skips pixels beforehand, which is the same.
 
     On CPUs the backward pass of torch 2.13 (oneDNN) corrupts memory for 2 to 6 channels in channels-last order, with
     1 × 1 kernels and stride 2.
     """
-    if n_in >= 8 or stride == 1:
-        return _conv(n_in, n_out, 1, stride)
-    return nn.AvgPool2d(1, stride), *_conv(n_in, n_out, 1)
+    if n_in == n_out:
+        return nn.Identity()
+    halved = _conv(n_in, n_out, 1, 2) if n_in >= 8 else (nn.AvgPool2d(1, 2), *_conv(n_in, n_out, 1))
+    return nn.Sequential(*halved)
 
 
 def _check_sizes(**sizes):
+    """Refuse what is no positive whole number, or no sequence of such."""
     for name, size in sizes.items():
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise ValueError(f"{name} is {size!r}: give a positive whole number")
-
-
-def _check_blocks(blocks):
-    if not blocks or not all(isinstance(count, int) and count > 0 for count in blocks):
-        raise ValueError(
-            f"blocks is {blocks!r}: give the number of blocks (convolutions) of each stage, e.g. (1, 1, 2)"
-        )
+        counts = size if isinstance(size, Sequence) else [size]
+        if not counts or not all(type(count) is int and count > 0 for count in counts):
+            raise ValueError(f"{name} is {size!r}: give positive whole numbers, e.g. blocks=(1, 1, 2), width=16")
 
 
 @contextmanager

@@ -40,19 +40,6 @@ def names(train: int = 1500, test: int = 1500, strength: float = 1.5, seed: int 
     return Data(x[:train], y[:train], x[train:], y[train:])
 
 
-def encode(words: list[str]) -> Tensor:
-    """Words as tokens `(N, 25)`, padded at the end; letters outside the alphabet become "unknown".
-
-    Errors: ValueError for a word that is empty or longer than 25 letters.
-    """
-    for word in words:
-        if not 1 <= len(word) <= LENGTH:
-            raise ValueError(f"words hold {word!r}: give words of 1 to {LENGTH} letters")
-    number = {letter: k for k, letter in enumerate(LETTERS, 1)}
-    rows = [[number.get(letter, UNKNOWN) for letter in word] + [PAD] * (LENGTH - len(word)) for word in words]
-    return torch.tensor(rows, dtype=torch.int64).view(-1, LENGTH)
-
-
 def decode(tokens: Tensor) -> list[str]:
     """The words of tokens `(N, letters)`; "?" stands for an unknown letter."""
     letters = ["", *LETTERS, "?"]

@@ -3,6 +3,10 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 SCALES = ("laptop", "paper")
 
@@ -12,36 +16,32 @@ def threads(count: int) -> Iterator[int]:
     """Use `count` CPU threads inside the `with` block, and put the old number back afterwards.
 
     The environment variable FLATLAB_THREADS overrides `count`; under `pytest -n` the count is 1. Tiny networks run
-    fastest on one thread: more threads only wait for each other.
-
-    Errors: ValueError if `count` is not a positive whole number.
+    fastest on one thread. Errors: ValueError if `count` is not a positive whole number.
     """
     import torch
 
-    name, count = "count", 1 if "PYTEST_XDIST_WORKER" in os.environ else count
-    if os.environ.get("FLATLAB_THREADS"):
-        name, count = "FLATLAB_THREADS", os.environ["FLATLAB_THREADS"]
-    if not str(count).isdigit() or int(count) < 1:
-        raise ValueError(f"{name} is {count!r}: pass a positive whole number of threads, e.g. threads(1)")
+    ordered = os.environ.get("FLATLAB_THREADS")
+    chosen = ordered or str(1 if "PYTEST_XDIST_WORKER" in os.environ else count)
+    if not chosen.isdigit() or int(chosen) < 1:
+        raise ValueError(f"{'FLATLAB_THREADS' if ordered else 'count'} is {chosen}: pass a positive whole number")
     before = torch.get_num_threads()
-    torch.set_num_threads(int(count))
+    torch.set_num_threads(int(chosen))
     try:
-        yield int(count)
+        yield int(chosen)
     finally:
         torch.set_num_threads(before)
 
 
-def device(name: str | None = None):
+def device(name: "str | torch.device | None" = None) -> "torch.device":
     """The `torch.device` to compute on: `name`, else FLATLAB_DEVICE, else the best there is of cuda, mps and cpu.
 
-    Models and data go there with `.to(fl.device())`; mps has no float64.
-
-    Errors: ValueError for a device that this machine does not have; it lists those it has.
+    Models and data go there with `.to(fl.device())`; mps has no float64. Errors: ValueError for a device that this
+    machine does not have; it lists those it has.
     """
     import torch
 
-    cuda = [f"cuda:{k}" for k in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    there = [*(["cuda"] if cuda else []), *cuda, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
+    cuda = ["cuda", *(f"cuda:{k}" for k in range(torch.cuda.device_count()))] if torch.cuda.is_available() else []
+    there = [*cuda, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
     chosen = os.environ.get("FLATLAB_DEVICE") or there[0] if name is None else str(name)
     if chosen not in there:
         source = "FLATLAB_DEVICE" if name is None else "name"
@@ -52,16 +52,11 @@ def device(name: str | None = None):
 def scale(name: str | None = None) -> str:
     """The size of the experiments: "laptop" (default) or "paper" (the full protocol, for a GPU or a night).
 
-    `name` chooses for this kernel; without it the environment variable FLATLAB_SCALE decides.
-
-    Errors: ValueError for any other name.
+    `name` chooses for this kernel, else the variable FLATLAB_SCALE decides. Errors: ValueError for any other name.
     """
+    source, chosen = ("FLATLAB_SCALE", os.environ.get("FLATLAB_SCALE", "laptop")) if name is None else ("name", name)
+    if chosen not in SCALES:
+        raise ValueError(f"{source} is {chosen!r}: choose one of {', '.join(SCALES)}")
     if name is not None:
-        os.environ["FLATLAB_SCALE"] = _known(name, "name")
-    return _known(os.environ.get("FLATLAB_SCALE", "laptop"), "FLATLAB_SCALE")
-
-
-def _known(name, source):
-    if name not in SCALES:
-        raise ValueError(f"{source} is {name!r}: choose one of {', '.join(SCALES)}")
-    return name
+        os.environ["FLATLAB_SCALE"] = name
+    return chosen
