@@ -64,16 +64,16 @@ class Family:
         return {MIME: data, "text/markdown": self.text(), "text/plain": self.text()}
 
     def text(self) -> str:
-        """The family in Markdown."""
-        head = "> | | measured | n | train loss | beside it | verdict |\n> |---|---|---|---|---|---|"
-        lines = [f"> **Claims {self.id}** · {self.sentence}.\n>", head, *map(self._row, self.claims)]
-        return "\n".join([*lines, f">\n> {self.note}"])
+        """The family in Markdown; its table stands outside the quotes, where nbconvert would not see it."""
+        head = "| | measured | n | train loss | beside it | verdict |\n|---|---|---|---|---|---|"
+        table = "\n".join([head, *map(self._row, self.claims)])
+        return f"> **Claims {self.id}** · {self.sentence}.\n\n{table}\n\n> {self.note}"
 
     def _row(self, claim):
         name, losses = claim.id.removeprefix(self.id).strip(), [f"{loss:.3g}" for loss in claim.losses] or ["", ""]
         number = _number(claim, self.factors and claim.n is not None)
         cells = name, number, str(claim.n or ""), *losses, "; ".join([claim.verdict, *_said(claim)])
-        return f"> | {' | '.join(cells)} |"
+        return f"| {' | '.join(cells)} |"
 
 
 def declare(

@@ -99,9 +99,8 @@ def tempered(loss: NetworkLoss, t: float | Tensor, head: str | None = None) -> N
 def smoothed(loss: NetworkLoss, train: Callable[[Tensor], Tensor], target) -> Twin:
     """A baseline that converges at train loss `target` (hard labels), since its training labels are smoothed by ε.
 
-    loss: at the weights of the plain baseline. train: `train(epsilon (...))` gives weights `(..., P)`. The first guess
-    is ε = (1 − e⁻ᴸ) K/(K − 1), corrected twice along the line from the baseline to the last guess. Not found below the
-    baseline's own train loss. target: as in `early_stopped`.
+    loss: at the weights of the plain baseline, above whose loss alone a twin is found. train: `train(epsilon (...))`
+    gives weights `(..., P)`. First ε = (1 − e⁻ᴸ) K/(K − 1), then corrected twice along the line from the baseline.
     """
     plain, classes = _level(loss, loss.point()), loss.outputs().shape[-1]
     target = _wanted(target, plain)
@@ -187,10 +186,7 @@ def differences(
 
 
 def by_name(values: "Mapping | Series | DataFrame") -> dict[Any, np.ndarray]:
-    """`{name: values}` without NaN from `differences`: of one of its columns, or of all as `{(column, name): …}`.
-
-    Errors: ValueError for a value that is infinite.
-    """
+    """`{name: values}` without NaN, of one column of `differences` or, as `{(column, name): …}`, all; none infinite."""
     if isinstance(values, Mapping):
         parts = {name: np.asarray(v, dtype=float) for name, v in values.items()}
         if wrong := [name for name, v in parts.items() if np.isinf(v).any()]:
@@ -226,9 +222,8 @@ def verdict(low: float, high: float, above: float | None = None, below: float | 
 def family(values, above: float | None = None, below: float | None = None, m: int | None = None) -> "DataFrame":
     """One verdict per name, corrected within the family: on the t-interval at level 1 − .05/m of its values per seed.
 
-    values: see `by_name`. m: the size of the declared family, by default the number of names here. Columns: "measured"
-    (mean), "low", "high", "n", "smallest p" (what the signs of n pairs can show at best, 2¹⁻ⁿ), "verdict", which is
-    "inconclusive" for fewer than three pairs.
+    values: see `by_name`. m: the size of the declared family, by default that of values. Columns: "measured" (mean),
+    "low", "high", "n", "smallest p" (at best, of n signs: 2¹⁻ⁿ), "verdict" ("inconclusive" below three pairs).
     """
     import pandas as pd
 
@@ -346,7 +341,7 @@ def _wanted(target, like):
 
 def _divided(loss, t, head):
     """The weights `(..., P)` at which the logits are divided by `t (...)`: those of the head are."""
-    linear = [name for name, module in loss.model.named_modules() if isinstance(module, nn.Linear)]
+    linear = [n for n, module in loss.model.named_modules() if isinstance(module, nn.Linear)]
     name = linear[-1] if head is None and linear else head
     trained = [(n, p.numel()) for n, p in loss.model.named_parameters() if p.requires_grad]
     inside = torch.cat([torch.full((size,), n.rpartition(".")[0] == name) for n, size in trained])

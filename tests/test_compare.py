@@ -235,7 +235,7 @@ def test_the_twin_at_equal_loss_follows_a_power_law_exactly():
     assert close(twins["trace"][inside].tolist(), (rows["trace"][inside] / 2).tolist(), 1e-12)
     assert twins["trace"][~inside].isna().all()  # beyond either end of the ladder, or without one
     found = compare.differences(rows, ["trace"], twins, ratio=["trace"])["trace"]
-    assert close(found.dropna().to_numpy(), np.full(6, np.log10(2)), 1e-12) and len(found) == 15
+    assert close(found.dropna().tolist(), np.full(6, np.log10(2)), 1e-12) and len(found) == 15
 
 
 def test_between_two_baselines_lines_are_straight_in_logarithms():
