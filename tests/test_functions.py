@@ -63,7 +63,7 @@ def minima(f):
 @random_points
 @examples
 def test_derivatives_by_hand_are_those_of_autograd(f, seed, shape):
-    theta, plain = points(f, seed, shape), Objective(f._value)
+    theta, plain = points(f, seed, shape), Objective(f)
     assert close(f.gradient(theta), plain.gradient(theta))
     assert close(f.hessian(theta), plain.hessian(theta))
     assert close(f.hvp(theta, theta.cos()), plain.hvp(theta, theta.cos()))
@@ -72,8 +72,8 @@ def test_derivatives_by_hand_are_those_of_autograd(f, seed, shape):
 @every_function
 def test_derivatives_by_hand_are_those_of_torch_func(f):
     theta = points(f, 0, (3,))
-    assert close(f.gradient(theta), torch.func.vmap(torch.func.grad(f._value))(theta))
-    assert close(f.hessian(theta), torch.func.vmap(torch.func.hessian(f._value))(theta))
+    assert close(f.gradient(theta), torch.func.vmap(torch.func.grad(f))(theta))
+    assert close(f.hessian(theta), torch.func.vmap(torch.func.hessian(f))(theta))
 
 
 @every_function
