@@ -132,23 +132,19 @@ def net(seed):
 
 
 # %% [markdown]
-# We keep the weights at several **stops**: the start, the paper's stop (step 3,000), and for each of five train losses the moment at which a network is nearest to it. The learning rate is constant, so stopping early is a complete schedule of its own, and each of these is an [early-stopped twin](00_start_here.ipynb#early-stopped-twin). Level 0.01 is the one that we call "equal train loss": every network passes it, and near it the loss no longer jumps much from batch to batch.
+# We keep the networks at several **stops**: the start, the paper's stop (step 3,000), and for each of five train losses the moment at which a network is nearest to it. The learning rate is constant, so stopping early is a complete schedule of its own, and each of these is an [early-stopped twin](00_start_here.ipynb#early-stopped-twin). Level 0.01 is the one that we call "equal train loss": every network passes it, and near it the loss no longer jumps much from batch to batch.
 
 
 # %%
 def train(f):
     data = circles(f)
-    run = fl.ensemble.train(net, data.x, data.y, range(SEEDS), STEPS, keep=[0, *marks], **protocol)
-    losses = torch.stack([run.loss(data.x, data.y, step=s)() for s in marks])  # (marks, seeds)
-    stops = {"start": run.kept[0], "paper": run.theta}
-    for level in levels:
-        nearest = (losses.log() - np.log(level)).abs().argmin(0).tolist()
-        stops[level] = torch.stack([run.kept[marks[k]][s] for s, k in enumerate(nearest)])
-    return stops
+    start = fl.NetworkLoss(net, data.x, data.y, seeds=range(SEEDS))
+    run = fl.train(start, STEPS, keep=marks, **protocol)
+    twins = fl.compare.early_stopped(start, run.kept, torch.tensor(levels)[:, None])
+    return {"start": start, "paper": run.loss()} | dict(zip(levels, map(start.at, twins.theta)))
 
 
-with fl.threads(1):
-    nets = {f: train(f) for f in factors}  # nets[f][stop]: weights (100, P)
+nets = {f: train(f) for f in factors}  # nets[f][stop]: the loss of 100 networks
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # **Only perfect networks count**: all 50 training points and all 50 test points right, *at the stop where they are measured*. How many are they?
@@ -156,15 +152,12 @@ with fl.threads(1):
 
 # %%
 def perfect(f, stop):
-    data = circles(f)
-    ours = fl.EnsembleLoss(net(0), nets[f][stop], data.x, data.y)
-    train_side, test_side = ours.outputs(), ours.outputs(inputs=data.x_test)
-    right = fl.safety.accuracy(train_side, data.y), fl.safety.accuracy(test_side, data.y_test)
-    return ((right[0] == 1) & (right[1] == 1)).numpy()
+    loss, data = nets[f][stop], circles(f)
+    right = fl.safety.accuracy(loss.outputs(), data.y) == 1
+    return (right & (fl.safety.accuracy(loss.outputs(inputs=data.x_test), data.y_test) == 1)).numpy()
 
 
-with fl.threads(1):
-    good = {(f, stop): perfect(f, stop) for f in factors for stop in nets[f]}
+good = {(f, stop): perfect(f, stop) for f in factors for stop in nets[f]}
 for f in factors:
     counts = [good[f, stop].sum() for stop in (0.1, 0.01, "paper")]
     print(f"f = {f}: perfect of {SEEDS} at train loss 0.1, 0.01 and the paper's stop:", *counts)
@@ -181,69 +174,59 @@ for f in factors:
 #
 # $$G = \frac1N\sum_n p_n(1-p_n)\;\frac{\partial d_n}{\partial\theta}\,\frac{\partial d_n}{\partial\theta}^{\!\top}, \qquad \mathrm{tr}\,H = \mathrm{tr}\,G = \frac1N\sum_n \underbrace{p_n(1-p_n)}_{\text{confidence}}\;\underbrace{\Bigl\|\frac{\partial d_n}{\partial\theta}\Bigr\|^2}_{\text{steepness in the weights}}$$
 #
-# (`tr H = tr G` exactly, because the network is ReLU: 04.) So no second derivative is needed, only a backward pass. We write it for all networks at once; `delta1`, `delta2` are the derivatives of `d` by what enters the ReLUs of layers 1 and 2.
+# (`tr H = tr G` exactly, because the network is ReLU: 04.) So no second derivative is needed, only a backward pass. We write it for all networks at once; `delta` is the derivative of `d` by what a layer puts out, before its ReLU, and `h` is what the layer takes in.
 
 # %%
-SIZES = {"W1": (100, 2), "b1": (100,), "W2": (100, 100), "b2": (100,), "W3": (2, 100), "b3": (2,)}
+SIZES = [p.shape for p in net(0).parameters()]  # W₁, b₁, W₂, b₂, W₃, b₃
 
 
-def backward(theta, x):  # theta (M, P), x (N, 2) or (M, N, 2)
-    pieces = theta.split([int(np.prod(size)) for size in SIZES.values()], -1)
-    W1, b1, W2, b2, W3, b3 = (p.unflatten(-1, s) for p, s in zip(pieces, SIZES.values(), strict=True))
-    h1 = (x @ W1.mT + b1[:, None]).relu()
-    h2 = (h1 @ W2.mT + b2[:, None]).relu()
-    head = W3[:, 1] - W3[:, 0]
-    d = (h2 @ head[..., None])[..., 0] + (b3[:, 1] - b3[:, 0])[:, None]
-    delta2 = head[:, None] * (h2 > 0)
+def backward(theta, x):  # theta (..., P), x (..., N, 2)
+    pieces = theta.split([size.numel() for size in SIZES], -1)
+    W1, b1, W2, b2, W3, b3 = (p.unflatten(-1, size) for p, size in zip(pieces, SIZES, strict=True))
+    h1 = (x @ W1.mT + b1[..., None, :]).relu()
+    h2 = (h1 @ W2.mT + b2[..., None, :]).relu()
+    z = h2 @ W3.mT + b3[..., None, :]
+    delta3 = torch.tensor([-1.0, 1.0]).to(z).expand_as(z)
+    delta2 = (delta3 @ W3) * (h2 > 0)
     delta1 = (delta2 @ W2) * (h1 > 0)
-    return d, h1, h2, delta1, delta2, W1
+    return z[..., 1] - z[..., 0], [(delta1, x), (delta2, h1), (delta3, h2)], W1
 
 
 # %% [markdown]
-# The derivative by a weight matrix is the outer product of its `delta` and its input: `∂d/∂W₁ = δ₁ xᵀ`, `∂d/∂b₁ = δ₁`, and so on; the last layer counts twice, because `d` contains both rows of it, with opposite signs. Inner products of outer products are products of inner products. So the matrix `K` of all inner products `⟨∂d_n/∂θ, ∂d_m/∂θ⟩` (the tangent kernel of 04) is one line per layer:
+# The derivative by a weight matrix is the outer product of its `delta` and its input, `∂d/∂W₁ = δ₁ xᵀ`, and by a bias it is `delta` itself: together they have the squared length `‖δ‖² (1 + ‖h‖²)`. A sum over the layers, and the trace is done:
 
 
 # %%
-def kernel(theta, x):
-    _, h1, h2, delta1, delta2, _ = backward(theta, x)
-    first = (delta1 @ delta1.mT) * (1 + x @ x.mT)
-    second = (delta2 @ delta2.mT) * (1 + h1 @ h1.mT)
-    return first + second + 2 * (1 + h2 @ h2.mT)
+def squared(v):
+    return v.square().sum(-1)
 
 
-def measure(theta, x, y):
-    theta, x = theta.double(), x.double()
-    d, K = backward(theta, x)[0], kernel(theta, x)
+def measure(loss):
+    d, layers, _ = backward(loss.theta, loss.inputs.to(loss.theta))
     weight = d.sigmoid() * (-d).sigmoid()  # p (1 − p)
-    steep = K.diagonal(dim1=-2, dim2=-1)
-    G = (weight[..., None] * weight[..., None, :]).sqrt() * K / K.shape[-1]
-    loss = torch.nn.functional.softplus(-d * (2 * y - 1)).mean(-1)
-    top = torch.linalg.eigvalsh(G)[..., -1]
-    trace = (weight * steep).mean(-1)
-    return {"train loss": loss, "trace": trace, "λ_max": top, "weight": weight.mean(-1)}
+    steep = sum(squared(delta) * (1 + squared(h)) for delta, h in layers)
+    return {"train loss": loss(), "trace": (weight * steep).mean(-1), "weight": weight.mean(-1)}
 
 
 # %% [markdown]
-# `λ_max` comes for free: the non-zero eigenvalues of `G`, a matrix of 10,602 rows, are those of a matrix of 50. Against `flatlab`, first two networks at the paper's stop:
+# Against `flatlab`, first two networks at the paper's stop:
 
 # %%
-data, two = circles(tight), nets[tight]["paper"][:2].double()
-ours = measure(two, data.x, data.y)
-with fl.threads(1):
-    pair = fl.EnsembleLoss(net(0).double(), two, data.x.double(), data.y).members
-    for s, loss in enumerate(pair):
-        G_top = fl.curvature.eigenvalues(fl.curvature.GaussNewton(loss)).item()
-        assert abs(ours["λ_max"][s] - G_top) < 1e-8
-        print(f"λ_max of G {G_top:.5f}, of H {fl.curvature.eigenvalues(loss).item():.5f}", end=";  ")
-        print(f"trace {ours['trace'][s]:.4f}, Hutch++ {fl.curvature.trace(loss, samples=90)}")
+pair = nets[tight]["paper"].double()
+pair = pair.at(pair.theta[:2])
+trace, estimate = measure(pair)["trace"], fl.curvature.trace(pair, samples=90)
+of_G, of_H = (fl.curvature.eigenvalues(part)[:, 0] for part in (fl.curvature.GaussNewton(pair), pair))
+for k in range(2):
+    print(f"λ_max of G {of_G[k]:.5f}, of H {of_H[k]:.5f};  trace {trace[k]:.4f}, ", end="")
+    print(f"Hutch++ {estimate[k]:.4f} ± {estimate.stderr[k]:.1g}")
+assert ((trace - estimate).abs() < 4 * estimate.stderr).all()
 
 # %% [markdown]
-# Then all of them. With momentum β and step size η, the largest curvature at which descent stays stable is `2(1 + β)/η` (05 shows what happens there). Is the optimiser near that cap? And how well do the train losses agree where they should?
+# Then all of them. With momentum β and step size η, the largest curvature at which descent stays stable is `2(1 + β)/η` (05 shows what happens there). Is the optimiser near that cap? (Ten steps of Lanczos are enough to see.) And how well do the train losses agree where they should?
 
 # %%
-with fl.threads(1):
-    sharp = {(f, stop): measure(nets[f][stop], *circles(f)[:2]) for f, stop in good}
-largest = max(found["λ_max"].max().item() for found in sharp.values())
+sharp = {(f, stop): measure(nets[f][stop]) for f, stop in good}
+largest = max(fl.curvature.eigenvalues(nets[f][stop], steps=10).max().item() for f, stop in good)
 cap = 2 * (1 + protocol["momentum"]) / protocol["lr"]
 print(f"largest λ_max of {len(sharp) * SEEDS:,} networks: {largest:.0f};  2(1 + β)/η = {cap:.0f}")
 matched = torch.stack([sharp[f, 0.01]["train loss"] for f in (loose, tight)])
@@ -263,21 +246,18 @@ print(f"train losses at the stop 0.01: {matched.min():.4f} to {matched.max():.4f
 
 # %%
 def bound(theta, x):
-    theta, x = theta.double(), x.double()
-    *_, delta1, _, W1 = backward(theta, x)
-    rows = 1 + x.square().sum(-1)
-    left = torch.linalg.matrix_norm(W1, 2)[:, None] ** 2 * delta1.square().sum(-1) * rows
-    right = rows * (delta1 @ W1).square().sum(-1)
-    return left / right  # at least 1, says the bound
+    _, [(delta1, _), *_], W1 = backward(theta, x)
+    rows = 1 + squared(x)
+    left = torch.linalg.matrix_norm(W1, 2)[..., None] ** 2 * squared(delta1) * rows
+    return left / (rows * squared(delta1 @ W1))  # at least 1, says the bound
 
 
 # %% [markdown]
 # Checked on every network, at every stop from the untrained start on, at every training and test point:
 
 # %%
-with fl.threads(1):
-    ratios = [bound(nets[f][stop], torch.cat(circles(f)[::2])) for f, stop in good]
-    ratios = torch.stack(ratios)
+ratios = [bound(nets[f][stop].theta, torch.cat(circles(f)[::2])) for f, stop in good]
+ratios = torch.stack(ratios)
 print(f"{ratios.numel():,} cases, broken in {(ratios < 1).sum()};", end=" ")
 print(f"left/right: smallest {ratios.min():.2f}, median {ratios.median():.1f}")
 
@@ -292,7 +272,7 @@ fl.claims.declare(
     ratios.min().item(), "holds", above=1,
     detail=f"Smallest ratio of {ratios.numel():,} cases ({len(factors)} tightnesses, {SEEDS} seeds, "
     f"{len(nets[tight])} stops, 100 points)",
-)  # fmt: skip
+)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ### From the gap to the curvature: the whole chain
@@ -311,14 +291,12 @@ fl.claims.declare(
 
 # %%
 def links(f, stop):
-    data, theta = circles(f), nets[f][stop].double()
-    d, *_, delta1, _, W1 = backward(theta, data.x.double())
+    data, theta, found = circles(f), nets[f][stop].theta, sharp[f, stop]
+    d, [(delta1, x), *_], W1 = backward(theta, data.x)
     slope, norm = (delta1 @ W1).norm(dim=-1), torch.linalg.matrix_norm(W1, 2)
-    floor = d.sigmoid() * (-d).sigmoid() * (1 + data.x.square().sum(-1)) * slope**2
-    points, labels = torch.cat(data[::2]).double(), torch.cat(data[1::2])
-    outer = points[labels == 0]  # f · outer are the inner points on the same rays
+    floor = d.sigmoid() * (-d).sigmoid() * (1 + squared(x)) * slope**2
+    outer = torch.cat(data[::2])[torch.cat(data[1::2]) == 0]  # f · outer: the inner points on the same rays
     change = (backward(theta, f * outer)[0] - backward(theta, outer)[0]).mean(-1)
-    found = sharp[f, stop]
     return {
         "gap g": torch.full((SEEDS,), 1 - f), "train loss": found["train loss"],
         "margin by link 1": -found["train loss"].expm1().log(),
@@ -326,7 +304,7 @@ def links(f, stop):
         "slope across the gap": change / (1 - f), "slope at the points": slope.mean(-1),
         "‖W₁‖₂": norm,
         "floor of tr H": floor.mean(-1) / norm**2, "tr H": found["trace"],
-    }  # fmt: skip
+    }
 
 
 # %% [markdown]
@@ -335,16 +313,14 @@ def links(f, stop):
 # %% slideshow={"slide_type": "fragment"}
 import pandas as pd
 
-with fl.threads(1):
-    chain = {f: links(f, 0.01) for f in factors}
+chain = {f: links(f, 0.01) for f in factors}
 for f in factors:
-    row, theta = chain[f], nets[f][0.01][:10].double()
+    row, theta, data = chain[f], nets[f][0.01].theta[:10], circles(f)
     assert (row["mean margin"] > row["margin by link 1"]).all()
     assert (row["tr H"] > row["floor of tr H"]).all()
-    data = circles(f)
-    outer = torch.cat(data[::2]).double()[torch.cat(data[1::2]) == 0]
+    outer = torch.cat(data[::2])[torch.cat(data[1::2]) == 0]
     way = (outer[:, None] * torch.linspace(f, 1, 21)[:, None]).flatten(0, 1)
-    *_, delta1, _, W1 = backward(theta, way)
+    _, [(delta1, _), *_], W1 = backward(theta, way)
     steepest = (delta1 @ W1).norm(dim=-1).view(10, -1, 21).amax(-1)
     change = backward(theta, f * outer)[0] - backward(theta, outer)[0]
     assert (steepest > 0.99 * change / (1 - f)).all()  # 21 places a ray: we may just miss it
@@ -362,13 +338,15 @@ pd.DataFrame(rows).T.round(3)
 # %%
 nine = [k / 10 for k in range(1, 10)]
 sets = [circles(f) for f in nine]
-xs, ys = torch.stack([s.x for s in sets]), torch.stack([s.y for s in sets])
+xs, ys = [s.x for s in sets], [s.y for s in sets]
 times = list(range(0, STEPS + 1, 20))
-with fl.threads(1):
-    seed0 = fl.ensemble.train(net, list(xs), list(ys), [0] * 9, STEPS, keep=times, **protocol)
-    path = [measure(seed0.kept[t], xs, ys) for t in times]
-shown = "train loss", "trace", "λ_max"
-path = {name: torch.stack([p[name] for p in path]).T for name in shown}  # each (9, times)
+seed0 = fl.train(fl.NetworkLoss(net, xs, ys, seeds=[0] * 9), STEPS, keep=times, **protocol)
+way = seed0.loss().at(torch.stack([seed0.kept[t] for t in times]))  # (times, 9) networks
+path = {
+    "train loss": way(), "tr H": measure(way)["trace"],
+    "λ_max": fl.curvature.eigenvalues(way, steps=10)[..., 0], "κ": fl.sharpness.relative_flatness(way),
+}
+path = {name: values.T for name, values in path.items()}  # each (9, times)
 
 # %% [markdown]
 # Which moments can be shown: the epochs of a slider (10 steps are an epoch), and for each network the moment nearest to train loss 0.01.
@@ -398,25 +376,23 @@ from matplotlib.patheffects import withStroke
 
 
 def frame(i, k):
-    theta, data = seed0.kept[times[k]][i : i + 1], sets[i]
+    theta, data = seed0.kept[times[k]][i], sets[i]
     p = backward(theta, grid)[0].sigmoid().view(81, 81)
     lines = contour_generator(axis, axis, p).lines(0.5)
     pause = np.full((1, 2), np.nan)  # lifts the pen between two lines
     border = np.concatenate([part for line in lines for part in (line, pause)] or [pause])
     corners = torch.tensor(border[~np.isnan(border[:, 0])], dtype=torch.float32)
     points, labels = torch.cat(data[::2]), torch.cat(data[1::2])
-    wrong = (backward(theta, points)[0][0] > 0) != (labels == 1)
+    wrong = (backward(theta, points)[0] > 0) != (labels == 1)
     nearest, margin = np.full((2, 2), np.nan), np.nan
     if len(corners):
         distance = torch.cdist(data.x, corners)
         n, m = np.unravel_index(distance.argmin().item(), distance.shape)
         nearest, margin = torch.stack([data.x[n], corners[m]]).numpy(), distance.min().item()
-    ours = fl.EnsembleLoss(net(0), theta, data.x, data.y)
-    return p, border, nearest, margin, points[wrong], fl.sharpness.relative_flatness(ours)[0]
+    return p, border, nearest, margin, points[wrong]
 
 
-with fl.threads(1):
-    frames = {key: frame(*key) for key in sorted(needed)}
+frames = {key: frame(*key) for key in sorted(needed)}
 
 # %% [markdown]
 # The picture has three parts. The **map**: colour is the probability of the inner class, the black line the boundary, red the **margin**, the distance from the boundary to the nearest training point (at most half the gap). Grey dots are test points.
@@ -436,7 +412,7 @@ def draw_map(ax):
     ax.grid(False)
 
     def update(i, k):
-        p, line, nearest, _, missed, _ = frames[i, k]
+        p, line, nearest, _, missed = frames[i, k]
         image.set_data(p)
         border.set_data(*line.T)
         margin.set_data(*nearest.T)
@@ -463,7 +439,7 @@ def draw_race(ax):
     ax.set(xlabel="train loss", title="tr H over train loss")
 
     def update(i, at):
-        level, trace = path["train loss"], path["trace"]
+        level, trace = path["train loss"], path["tr H"]
         trail.set_data(level[i, : at[i] + 1], trace[i, : at[i] + 1])
         others.set_data(level[range(9), at], trace[range(9), at])
         mine.set_data([level[i, at[i]]], [trace[i, at[i]]])
@@ -478,21 +454,16 @@ def draw_race(ax):
 
 
 # %%
-def dial_values(i, k):
-    return np.array([*(path[name][i, k].item() for name in path), frames[i, k][5]])
-
-
 def draw_dials(ax):
-    names, colours = ["train loss", "tr H", "λ_max", "κ"], [fl.plots.GREY] + [fl.plots.BLUE] * 3
-    bars = ax.barh(names, [0.0] * 4, left=1, color=colours)
+    bars = ax.barh([*path], [0.0] * 4, left=1, color=[fl.plots.GREY] + [fl.plots.BLUE] * 3)
     ax.axvline(1, color="black", lw=1)
     ax.set(xscale="log", xlim=(0.05, 200), title="relative to f = 0.3")
     ax.set(xticks=[0.1, 1, 10, 100], xticklabels=["× 0.1", "× 1", "× 10", "× 100"])
     ax.invert_yaxis()
 
     def update(i, at):
-        for bar, value in zip(bars, dial_values(i, at[i]) / dial_values(2, at[2]), strict=True):
-            bar.set_width(value - 1)
+        for bar, values in zip(bars, path.values(), strict=True):
+            bar.set_width((values[i, at[i]] / values[2, at[2]]).item() - 1)
 
     return update
 
@@ -511,8 +482,8 @@ def build(fig):
         see_map(i, at[i])
         see_race(i, at)
         see_dials(i, at)
-        _, _, _, margin, wrong, _ = frames[i, at[i]]
-        level, trace = path["train loss"][i, at[i]], path["trace"][i, at[i]]
+        _, _, _, margin, wrong = frames[i, at[i]]
+        level, trace = path["train loss"][i, at[i]], path["tr H"][i, at[i]]
         state = f"all 100 points right, margin {margin:.3f} of at most {(1 - f) / 2:.2f}"
         state = f"{len(wrong)} of 100 points wrong" if len(wrong) else state
         where = f"f = {f}, epoch {times[at[i]] // 10}"
@@ -530,7 +501,7 @@ fl.panels.Panel(
     "decision map of two circles, trace over train loss of nine networks, four dials",
     size=(10.5, 4.0), labels={"f": "tightness f", "stop": "compare at"},
     f=(nine, 0.8), epoch=(epochs, 40), stop=STOPS,
-).show()  # fmt: skip
+).show()
 
 # %% [markdown]
 # **What you see.** (1) The trace first *rises* while the boundary is being found, and falls again as confidence grows (04). Tight networks find the boundary later and climb higher. (2) At the paper's stop the nine dots lie on a slope: the tighter, the sharper, *and* the higher the train loss. Which of the two did it? (3) At equal train loss the dots line up one above the other. The grey dial has gone back to about 1; the blue ones have shrunk, and stay.
@@ -540,61 +511,51 @@ fl.panels.Panel(
 #
 # ### Both ways, with all seeds
 #
-# Now 100 seeds, paired: seed by seed, each measure at `f = 0.8` divided by the same measure at `f = 0.3`. Seeds that are not perfect at *both* would be left out. Six measures beside the train loss: trace and `λ_max` (of `G`, as built above); normalised κ; the *adaptive average*, the rise of the loss under noise in proportion to each weight, which no layer rescaling can change (04); the random direction at the paper's ρ = 0.005, which 04 found to be a gradient norm; and Fisher-Rao.
-
+# Now 100 seeds, paired: seed by seed, each measure at `f = 0.8` divided by the same measure at `f = 0.3`. Seeds that are not perfect at *both* would be left out. Six measures beside the train loss: the trace as built above; `λ_max`; normalised κ; the *adaptive* weight noise, the rise of the loss under noise in proportion to each weight, which no layer rescaling can change (04); the random direction at the paper's ρ = 0.005, which 04 found to be a gradient norm; and Fisher-Rao. One row per network:
 
 # %%
-def all_measures(f, stop):
-    data = circles(f)
-    ours = fl.EnsembleLoss(net(0), nets[f][stop], data.x, data.y)
-    found = {name: sharp[f, stop][name] for name in ("train loss", "trace", "λ_max")}
-    found["κ normalised"] = fl.sharpness.relative_flatness(ours)
-    found["adaptive average"] = fl.sharpness.average(ours, rho=0.05, samples=12, adaptive=True)
-    found["random direction"] = fl.sharpness.random_direction(ours, samples=20)
-    found["Fisher-Rao"] = fl.sharpness.fisher_rao_norm(ours)
-    return {name: np.array([float(v) for v in values]) for name, values in found.items()}
+measures = ["train loss", "trace", "lambda max", "relative flatness", "weight noise", "random direction", "fisher rao"]
 
+
+def rows_at(f, stop):
+    rows = fl.sharpness.table(nets[f][stop], [name for name in measures if name != "trace"])
+    return rows.assign(factor=f, stop=stop, seed=range(SEEDS), trace=sharp[f, stop]["trace"])[good[f, stop]]
+
+
+rows = pd.concat([rows_at(f, stop) for f in (loose, tight) for stop in ("paper", 0.01)])
 
 # %% [markdown]
 # `ratios_at[stop][measure]`: the logarithm (base 10) of tight over loose, one per seed.
 
 # %%
-ratios_at = {}
-with fl.threads(1):
-    for stop in ("paper", 0.01):
-        pair = [all_measures(f, stop) for f in (tight, loose)]
-        both = good[tight, stop] & good[loose, stop]
-        ratios_at[stop] = {k: np.log10(pair[0][k] / pair[1][k])[both] for k in pair[0]}
+ratios_at = {
+    stop: fl.compare.differences(part, measures, ratio=measures, by="factor", base=loose).dropna()
+    for stop, part in rows.groupby("stop", sort=False)
+}
 
 # %% [markdown]
-# In the figure a dot is the mean over the seeds, the band holds 90 % of them, and the black line is "no difference".
+# In the figure a mark is the mean over the seeds (its 95 % interval is hardly wider), a small dot is a seed, and the grey line is "no difference".
 
 # %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "slide"}
 fig, axes = plt.subplots(1, 2, figsize=(9.5, 4), sharey=True)
 titles = {"paper": "at the paper's stop", 0.01: "at equal train loss 0.01"}
 for ax, stop, guess in zip(axes, titles, (at_stop, at_equal), strict=True):
-    names = list(ratios_at[stop])
-    for row, name in enumerate(names):
-        values = ratios_at[stop][name]
-        colour, band = fl.plots.BLUE if row else fl.plots.GREY, np.quantile(values, [0.05, 0.95])
-        ax.plot(band, [row, row], color=colour, ls="-", lw=8, alpha=0.4)
-        ax.plot(values.mean(), row, "o", color=colour, ms=9)
-        ax.text(1.75, row, f"× {10 ** values.mean():.2g}", va="center", ha="left")
-    ax.axvline(0, color="black", lw=1)
+    ratios = ratios_at[stop]
+    fl.plots.forest({fl.sharpness.SYMBOLS[name]: ratios[name] for name in measures}, ax, factors=False)
+    for row, mean in enumerate(ratios.mean()):
+        ax.text(1.75, row, f"× {10**mean:.2g}", va="center", ha="left")
     guess.draw(ax)
     if guess.answer is not None:
         ax.legend(loc="upper right")
     ax.set(title=titles[stop], xlim=(-0.7, 1.7), xlabel="f = 0.8 relative to f = 0.3")
     ax.set(xticks=[-0.5, 0, 0.5, 1, 1.5], xticklabels=["× 0.3", "× 1", "× 3", "× 10", "× 30"])
-axes[0].set_yticks(range(len(names)), names)
-axes[0].invert_yaxis()
 alt = "ratios tight over loose of seven quantities: large at the paper's stop, smaller at equal loss"
 fl.plots.show(fig, alt)
 print("trace, paper's stop:", at_stop.settle(ratios_at["paper"]["trace"].mean()))
 print("trace, equal loss:  ", at_equal.settle(ratios_at[0.01]["trace"].mean()))
 
 # %% [markdown]
-# **What you see.** Left: every measure says "sharper", and the train loss (grey) is higher too. Right: the train loss has been taken out. Trace, `λ_max`, κ and the adaptive average stay well to the right of the line, in every seed. Fisher-Rao has collapsed onto it, since it follows the train loss. The random direction leans to the right, but its band crosses the line: it is a gradient norm, and the gradient where SGD happens to stop is mostly chance.
+# **What you see.** Left: every measure says "sharper", and the train loss (first row) is higher too. Right: the train loss has been taken out. Trace, `λ_max`, κ and the weight noise stay well to the right of the line, in every seed. Fisher-Rao has collapsed onto it, since it follows the train loss. The random direction leans to the right, but its dots lie on both sides of the line: it is a gradient norm, and the gradient where SGD happens to stop is mostly chance.
 #
 # About the claims: these settings had been tried before this notebook was written, so we knew the signs. The bound is therefore the plainest there is, the claim's own: *sharper* means a ratio above 1, a logarithm above 0.
 
@@ -613,7 +574,7 @@ fl.claims.declare(
     detail=f"Powers of ten, paired seeds; {sentence(stop_ratio)}; "
     f"train loss {sentence(ratios_at['paper']['train loss'])}",
     about={"C2": "supports"},
-)  # fmt: skip
+)
 
 # %% [markdown]
 # And with the train loss out of the way:
@@ -626,36 +587,35 @@ fl.claims.declare(
     detail=f"Powers of ten, paired seeds; {sentence(equal_ratio)}; "
     f"train loss × {10 ** ratios_at[0.01]['train loss'].mean():.2g}",
     about={"C2": "supports"},
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Do the measures agree? First those that see curvature. For each seed we take the *smallest* of the four ratios:
 
 # %% slideshow={"slide_type": "fragment"}
-four = ["trace", "λ_max", "κ normalised", "adaptive average"]
-least = np.min([ratios_at[0.01][name] for name in four], axis=0)
+least = ratios_at[0.01][["trace", "lambda max", "relative flatness", "weight noise"]].min(axis=1)
 fl.claims.declare(
     "06.4",
-    "trace, λ_max, normalised κ and the adaptive average all call the tighter boundary sharper "
+    "trace, λ_max, normalised κ and the adaptive weight noise all call the tighter boundary sharper "
     "at equal train loss",
     least, "holds", above=0,
     detail=f"Powers of ten, the least of the four per seed; {sentence(least)}",
     about={"C2": "supports"},
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Then the other two. Their means are above the line as well, but look how far, and in how many seeds:
 
 # %% slideshow={"slide_type": "fragment"}
-fisher, direction = (ratios_at[0.01][name] for name in ("Fisher-Rao", "random direction"))
+fisher, direction = (ratios_at[0.01][name] for name in ("fisher rao", "random direction"))
 fl.claims.declare(
     "06.5",
     "at equal train loss the Fisher-Rao norm, too, is larger for the tighter boundary",
     fisher, "holds with a caveat", above=0,
-    caveat=f"{sentence(fisher)}, against {sentence(ratios_at['paper']['Fisher-Rao'])} at the paper's stop: "
+    caveat=f"{sentence(fisher)}, against {sentence(ratios_at['paper']['fisher rao'])} at the paper's stop: "
     "nearly all of what it showed there was the train loss",
     detail="Powers of ten, paired seeds", about={"C2": "supports"},
-)  # fmt: skip
+)
 
 # %% [markdown]
 # The random direction:
@@ -668,7 +628,7 @@ fl.claims.declare(
     caveat=f"{sentence(direction)}: at this radius it is a gradient norm, "
     "and a single pair of networks may well say the opposite",
     detail="Powers of ten, paired seeds",
-)  # fmt: skip
+)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ### How much of it was the train loss?
@@ -686,36 +646,24 @@ for stop, title in titles.items():
 # At the paper's stop about half of the effect (in powers of ten) is confidence: the tight networks have simply not come as far in the same 3,000 steps. The other half is steepness, and equal train loss leaves it nearly untouched. Is 0.01 a lucky choice of level? The same ratio at all five, and for a second kind of twin, the [temperature twin](00_start_here.ipynb#temperature-twin): take the finished loose network and divide its logits by the `T` that gives it the train loss of the tight network of the same seed. No decision changes.
 
 # %%
-def scale_logits(theta, c):
-    changed = theta.clone()
-    changed[:, -202:] *= torch.as_tensor(c, dtype=theta.dtype).reshape(-1, 1)  # W3 and b3
-    return changed
-
-
-data, finished = circles(loose), nets[loose]["paper"].double()
-target = sharp[tight, "paper"]
-with fl.threads(1):
-    outputs = fl.EnsembleLoss(net(0).double(), finished, data.x.double(), data.y).outputs()
-    goals = target["train loss"].tolist()
-    twins = [fl.twins.temperature(z, data.y, goal) for z, goal in zip(outputs, goals)]
-    warm = measure(scale_logits(finished, [1 / twin.at for twin in twins]), data.x, data.y)
-assert all(twin.found for twin in twins)
+finished, target = nets[loose]["paper"].double(), sharp[tight, "paper"]
+twin = fl.compare.temperature(finished, target["train loss"])
+assert twin.found.all()
+warm = measure(finished.at(twin.theta))
 twin_ratio = (target["trace"] / warm["trace"]).log10().numpy()
-print(f"T = {min(t.at for t in twins):.2f} … {max(t.at for t in twins):.2f}; trace {sentence(twin_ratio)}")
+print(f"T = {twin.at.min():.2f} … {twin.at.max():.2f}; trace {sentence(twin_ratio)}")
 
 # %% [markdown]
-# Bands hold 90 % of the seeds, as before.
+# Bands hold 90 % of the seeds.
 
 # %% slideshow={"slide_type": "fragment"}
 fig, ax = plt.subplots(figsize=(7.5, 3.8))
 by_level = []
 for level in levels:
     quotient = (sharp[tight, level]["trace"] / sharp[loose, level]["trace"]).numpy()
-    both = good[loose, level] & good[tight, level]
-    by_level.append(np.quantile(quotient[both], [0.05, 0.5, 0.95]))
-low, middle, high = np.array(by_level).T
-ax.fill_between(levels, low, high, color=fl.plots.BLUE, alpha=0.25)
-ax.plot(levels, middle, color=fl.plots.BLUE, ls="-", marker="o", label="both stopped at this train loss")
+    by_level.append(np.where(good[loose, level] & good[tight, level], quotient, np.nan))
+look = {"color": fl.plots.BLUE, "ls": "-", "marker": "o", "label": "both stopped at this train loss"}
+fl.plots.band(levels, by_level, ax, share=0.9, **look)
 points = {"temperature twin": (twin_ratio, fl.plots.PURPLE, "D")}
 points["both at step 3,000"] = stop_ratio, fl.plots.ORANGE, "s"
 end = target["train loss"].mean()
@@ -740,7 +688,7 @@ fl.claims.declare(
     "the tighter boundary has the larger trace",
     twin_ratio, "holds", above=0,
     detail=f"Powers of ten, paired seeds; {sentence(twin_ratio)}",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # And yet the comparison at equal steps overstates the effect:
@@ -753,7 +701,7 @@ fl.claims.declare(
     stop_ratio - equal_ratio, "holds", above=0,
     detail=f"Powers of ten, paired seeds; at equal steps × {10 ** stop_ratio.mean():.3g}, "
     f"at equal train loss × {10 ** equal_ratio.mean():.3g}",
-)  # fmt: skip
+)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ### Does curvature follow the gap as the chain says?
@@ -762,8 +710,8 @@ fl.claims.declare(
 
 # %% slideshow={"slide_type": "fragment"}
 def first_layer(f, stop):
-    *_, delta1, _, _ = backward(nets[f][stop], circles(f).x)
-    return (delta1.square().sum(-1) * (1 + circles(f).x.square().sum(-1))).mean(-1)
+    _, [(delta1, x), *_], _ = backward(nets[f][stop].theta, circles(f).x)
+    return (squared(delta1) * (1 + squared(x))).mean(-1)
 
 
 inverse_gap = np.array([1 / (1 - f) for f in factors])
@@ -808,11 +756,11 @@ record["perfect"] = right & record["reached"] & ~record["diverged"]
 there = sorted(record["factor"].unique())
 print(f"recorded with `{about['command']}` on {about['date']}, {about['protocol']}")
 print("tightnesses:", *there, f"({len(there)} of 9)")
+in_record = ["trace", "lambda max", "relative flatness", "random direction", "fisher rao"]
 
 
-def column(f, name, stop="paper", only_perfect=True):
-    rows = record[(record["factor"] == f) & (record["stop"] == stop)].set_index("seed")
-    return rows[name].where(rows["perfect"]) if only_perfect else rows[name]
+def against(base, rows):
+    return fl.compare.differences(rows, in_record, ratio=in_record, by="factor", base=base)
 
 
 # %% [markdown]
@@ -821,17 +769,16 @@ def column(f, name, stop="paper", only_perfect=True):
 # %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "slide"}
 fig, axes = plt.subplots(2, 2, figsize=(9.5, 5.6), height_ratios=[2.2, 1], sharex=True)
 panels = {"paper": "recorded: the paper's stop", "train loss 0.03": "recorded: train loss 0.03"}
-shown_names = {"trace": "trace", "lambda max": "λ_max", "relative flatness": "κ normalised"}
-shown_names |= {"random direction": "random direction", "fisher rao": "Fisher-Rao"}
 for (top, bottom), (stop, title) in zip(axes.T, panels.items(), strict=True):
-    for name, mark in zip(shown_names, "os^vD", strict=True):
-        pairs = [(column(f, name, stop) / column(loose, name, stop)).dropna() for f in there]
-        means = [np.exp(np.log(p).mean()) if len(p) else np.nan for p in pairs]
-        top.semilogy(there, means, marker=mark, ms=5, label=shown_names[name])
+    rows = record[record["stop"] == stop]
+    means = 10 ** against(loose, rows[rows["perfect"]]).groupby("factor").mean()
+    means.loc[loose] = 1.0
+    for name, mark in zip(in_record, "os^vD", strict=True):
+        top.semilogy(means[name].sort_index(), marker=mark, ms=5, label=fl.sharpness.SYMBOLS[name])
     top.axhline(1, color="black", lw=1)
     top.set(title=title, ylim=(0.3, 150))
-    counts = [column(f, "perfect", stop, only_perfect=False).sum() for f in there]
-    bars = bottom.bar(there, counts, width=0.07, color=fl.plots.GREY)
+    counts = rows.groupby("factor")["perfect"].sum()
+    bars = bottom.bar(counts.index, counts, width=0.07, color=fl.plots.GREY)
     bottom.bar_label(bars, padding=2, fontsize=10)
     bottom.set(xlabel="tightness f", ylim=(0, 130), xticks=nine)
 how_many.draw(axes[1, 0], axis="y")  # dotted: your guess
@@ -839,22 +786,22 @@ axes[0, 0].set(ylabel="relative to f = 0.3")
 axes[1, 0].set(ylabel="perfect of 100")
 axes[0, 0].legend(loc="upper left", fontsize=10)
 fl.plots.show(fig, "five measures rise with tightness; below, perfect networks fall to a few at 0.9")
-if 0.9 in there:
-    print(how_many.settle(float(column(0.9, "perfect", only_perfect=False).sum())))
+tightest = record[(record["stop"] == "paper") & (record["factor"] == 0.9)]
+if len(tightest):
+    print(how_many.settle(float(tightest["perfect"].sum())))
 
 # %% [markdown]
 # **What you see.** Trace, `λ_max` and κ rise all the way from 0.2 on, at both stops. The two others rise at the paper's stop and, up to 0.8, are much flatter at equal train loss. And the counts: up to `f = 0.8` every network is perfect; at 0.9 most are not, and (see the cell below) not because of the *training* points. So `f = 0.9` cannot be taken like the others. The few that count have been *chosen by their outcome*. Does the choice change the answer?
 
 # %% slideshow={"slide_type": "fragment"}
 if {0.8, 0.9} <= set(there):
-    for name, only in (("perfect at both", True), ("all, perfect or not", False)):
-        pairs = [column(f, "trace", only_perfect=only) for f in (0.9, 0.8)]
-        values = np.log(pairs[0] / pairs[1])
-        result = f"× {np.exp(values.mean()):.3f} ({values.count()} seeds)"
+    last_two = record[(record["stop"] == "paper") & record["factor"].isin([0.8, 0.9])]
+    for name, rows in (("perfect at both", last_two[last_two["perfect"]]), ("all, perfect or not", last_two)):
+        values = against(0.8, rows)["trace"].dropna()
+        result = f"× {10 ** values.mean():.3f} ({len(values)} seeds)"
         print(f"trace, f = 0.9 over 0.8, paired, {name}: {result}")
-    every = {n: column(0.9, n, only_perfect=False) for n in ("train loss", "perfect", "train accuracy")}
-    loss, chosen = every["train loss"], every["perfect"]
-    print(f"at 0.9 all training points are right in {(every['train accuracy'] == 1).sum()} of {len(loss)}")
+    loss, chosen = tightest["train loss"], tightest["perfect"]
+    print(f"at 0.9 all training points are right in {(tightest['train accuracy'] == 1).sum()} of {len(loss)}")
     print(f"median train loss: perfect {loss[chosen].median():.5f}, others {loss[~chosen].median():.5f}")
 
 # %% [markdown]
@@ -871,20 +818,18 @@ if {0.8, 0.9} <= set(there):
 # 2. **Rescaling.** Multiply `W₁`, `b₁` by `a`, and divide `W₂` by `a`. Not even a probability changes. This is the escape of the bound: the first layer's part of the trace falls as `1/a²`. But `W₂` now sees inputs that are `a` times larger, and its part rises as `a²`.
 
 # %%
-def rescale(theta, a):
-    changed = theta.clone()
+def rescale(loss, a):
+    changed = loss.theta.clone()
     changed[:, :300] *= a  # W1 and b1
     changed[:, 300:10_300] /= a  # W2
-    return changed
+    return loss.at(changed)
 
 
-cs, turns = np.geomspace(0.25, 4, 17), np.geomspace(0.25, 4, 17)
-with fl.threads(1):
-    by_c, by_a = {}, {}
-    for f in (loose, tight):
-        data = circles(f)[:2]
-        by_c[f] = [measure(scale_logits(nets[f]["paper"], c), *data) for c in cs]
-        by_a[f] = [measure(rescale(nets[f][0.01], a), *data) for a in turns]
+cs = turns = np.geomspace(0.25, 4, 17)
+by_c, by_a = {}, {}
+for f in (loose, tight):
+    by_c[f] = [measure(fl.compare.tempered(nets[f]["paper"], 1 / c))["trace"] for c in cs]
+    by_a[f] = [measure(rescale(nets[f][0.01], a))["trace"] for a in turns]
 
 # %% [markdown]
 # Bands hold 90 % of the seeds. Left, the networks at the paper's stop; right, at equal train loss.
@@ -894,11 +839,9 @@ fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.8), sharey=True)
 sweeps = (by_c, cs, "logits × c (paper's stop)"), (by_a, turns, "first layer × a (train loss 0.01)")
 for ax, (found, strength, title) in zip(axes, sweeps, strict=True):
     for f, colour, style in ((loose, fl.plots.BLUE, "-"), (tight, fl.plots.ORANGE, "--")):
-        spread = np.array([np.quantile(m["trace"], [0.05, 0.5, 0.95]) for m in found[f]]).T
-        ax.fill_between(strength, spread[0], spread[2], color=colour, alpha=0.25)
-        ax.loglog(strength, spread[1], color=colour, ls=style, label=f"f = {f}")
+        fl.plots.band(strength, torch.stack(found[f]), ax, share=0.9, color=colour, ls=style, label=f"f = {f}")
     ax.axvline(1, color="black", lw=1)
-    ax.set(title=title, ylim=(1e-3, 200))
+    ax.set(title=title, xscale="log", yscale="log", ylim=(1e-3, 200))
     ax.set_xticks([0.25, 0.5, 1, 2, 4], ["× ¼", "× ½", "× 1", "× 2", "× 4"])
     ax.minorticks_off()
 axes[0].set(ylabel="tr H", xlabel="scale of the logits")
@@ -912,8 +855,7 @@ fl.plots.show(fig, "trace over logit scale falls steeply for both; over first-la
 # The first as a claim: a loose network with its logits halved is sharper than the tight one as trained.
 
 # %% slideshow={"slide_type": "fragment"}
-with fl.threads(1):
-    halved = measure(scale_logits(nets[loose]["paper"], 0.5), *circles(loose)[:2])
+halved = measure(fl.compare.tempered(nets[loose]["paper"], 2))
 reversed_ratio = (target["trace"] / halved["trace"]).log10().numpy()
 fl.claims.declare(
     "06.9",
@@ -923,27 +865,26 @@ fl.claims.declare(
     detail=f"Powers of ten, tight over loose, paired seeds; × {10 ** reversed_ratio.mean():.3g}; "
     f"train loss of the loose networks {halved['train loss'].mean():.3g}, "
     f"of the tight ones {target['train loss'].mean():.2g}",
-)  # fmt: skip
+)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # The second deserves a hard test, because it is C2's best argument. Give the tight network *every* advantage: search over the scales of both hidden layers (`a` for the first, `b` for the second; `∂d/∂b₂ = δ₂` feels `b` too) for the flattest weights that compute the same function. The parts of the trace scale as `a^{−2}`, `a²b^{−2}`, `b^{−2}` and `b²`. Is even that sharper than the loose network *as trained*, at equal train loss?
 
 
 # %%
-def flattest(f, stop):
-    x = circles(f).x.double()
-    d, h1, h2, delta1, delta2, _ = backward(nets[f][stop].double(), x)
-    H1, H2, D1, D2, X = (v.square().sum(-1) for v in (h1, h2, delta1, delta2, x))
-    parts = D1 * (1 + X), D2 * H1, D2, 2 * H2  # (W1, b1), W2, b2, W3
+def flattest(loss):
+    d, [(delta1, x), (delta2, h1), (_, h2)], _ = backward(loss.theta, loss.inputs)
+    D1, D2, H1, H2 = (squared(v) for v in (delta1, delta2, h1, h2))
+    parts = D1 * (1 + squared(x)), D2 * H1, D2, 2 * H2  # (W1, b1), W2, b2, W3
     weight = d.sigmoid() * (-d).sigmoid()
     first, second, bias, head = ((weight * part).mean(-1)[:, None, None] for part in parts)
-    a, b = (torch.tensor(np.geomspace(0.2, 5, 61)).view(shape) for shape in ((-1, 1), (1, -1)))
+    scales = torch.tensor(np.geomspace(0.2, 5, 61))
+    a, b = scales[:, None], scales
     trace = first / a**2 + second * a**2 / b**2 + bias / b**2 + head * b**2
     return trace.flatten(1).amin(1) + 2 * weight.mean(-1)  # the last bias never scales
 
 
-with fl.threads(1):
-    best_tight, best_loose = flattest(tight, 0.01), flattest(loose, 0.01)
+best_tight, best_loose = flattest(nets[tight][0.01]), flattest(nets[loose][0.01])
 as_trained = chain[loose]["tr H"]
 tight_trained = chain[tight]["tr H"]
 print(f"tight: as trained {tight_trained.median():.2f}, flattest {best_tight.median():.2f}")
@@ -962,7 +903,7 @@ fl.claims.declare(
     detail=f"Powers of ten, paired seeds; {sentence(hard_ratio)}; "
     f"flattest against flattest × {(best_tight / best_loose).log().mean().exp():.2g}",
     about={"C2": "supports"},
-)  # fmt: skip
+)
 
 # %% [markdown]
 # So "a tight boundary has a sharper minimum" is not true of boundaries as such: with a change of confidence, or with a clumsy scale for the loose network, either order can be had. What holds is this: at fixed confidence the *function* sets a floor under the curvature, and moving scales between the layers did not bring the tight one down to where the loose one stands.
@@ -999,7 +940,7 @@ fair = fl.exercises.Exercise(
         "all five? Look at D again: which data decide when it stops?": {"A", "B", "C", "D", "E"},
     },
     praise="selection does not forbid a comparison; it changes whom the answer is about.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Your answer:
@@ -1039,7 +980,7 @@ read_bound = fl.exercises.Exercise(
         "no ‖W₁‖₂ in it: then layer rescaling would break your floor": lambda w, s, r: (1 + r**2) * s**2,
     },
     praise="double w and the floor falls to a quarter: that is the whole escape.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Your answer:
@@ -1093,7 +1034,7 @@ forced = fl.exercises.Exercise(
         "the change is 2m over the whole gap: you counted the two sides twice": lambda L, f: 4 * margin_for(L) / (1 - f),
     },
     praise="compare steepness(0.01, f) with the column 'slope across the gap' of the chain's table.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Your answer:
