@@ -7,7 +7,9 @@ NAME.json: the command, versions, threads, processor, seeds, date and wall time.
 """
 
 import argparse
+import base64
 import json
+import math
 import os
 import platform
 import time
@@ -19,7 +21,7 @@ import pandas as pd
 import torch
 
 import flatlab as fl
-from flatlab import ensemble, safety
+from flatlab import safety, sharpness
 
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "recorded"
 RHOS = (5e-4, 5e-3, 5e-2, 5e-1)
@@ -39,30 +41,20 @@ def single_objective(seed: int, function: str, targets: str, epochs: int = 10_00
         mean, sd = y.mean(), y.std()
         y, y_test = (y - mean) / sd, (y_test - mean) / sd
     marks = [e for e in (0, 1, 10, 100, 1_000, 10_000, 100_000) if e <= epochs]
-    run = ensemble.train(
-        lambda s: fl.models.mlp(2, 64, 64, 1, seed=s), x, y.float(), [seed], epochs, "mse", optimiser="adam", lr=1e-3,
-        keep=marks, progress=False,
-    )  # fmt: skip
-    rows, data = [], ((x, y), (x_test, y_test))
+    loss = fl.NetworkLoss(lambda s: fl.models.mlp(2, 64, 64, 1, seed=s), x, y.float(), "mse", seeds=[seed])
+    run, rows = fl.train(loss, epochs, optimiser="adam", lr=1e-3, keep=marks, progress=False), []
     for epoch in marks:
         # Measured in float64: raw targets make losses so large that float32 hides what a small step changes.
-        weights, model = run.kept[epoch].double(), run.model.double()
-        train, test = (ensemble.EnsembleLoss(model, weights, a.double(), b, "mse").members[0] for a, b in data)
+        train, test = (run.loss(a, b, step=epoch).member(0).double() for a, b in ((x, y), (x_test, y_test)))
         row = {"epoch": epoch, "train loss": train().item(), "test loss": test().item()}
-        row |= {
-            "train R2": 1 - row["train loss"] / y.var().item(),
-            "test R2": 1 - row["test loss"] / y_test.var().item(),
-        }
-        row |= {
-            "gradient norm": fl.sharpness.gradient_norm(train),
-            "lambda max": fl.curvature.eigenvalues(train).item(),
-        }
-        row |= {"trace": float(fl.curvature.trace(train, samples=60, seed=seed))}
+        row["train R2"] = 1 - row["train loss"] / y.var().item()
+        row["test R2"] = 1 - row["test loss"] / y_test.var().item()
+        measured = sharpness.table(train, ["gradient norm", "lambda max", "trace"], products=60, seed=seed)
+        row |= measured.drop(columns="trace stderr").iloc[0].to_dict()
         samples = 200 if epoch == epochs else 50
         for rho in RHOS:
-            row[f"random direction {rho:g}"] = float(
-                fl.sharpness.random_direction(train, rho=rho, samples=samples, seed=seed)
-            )
+            drawn = sharpness.random_direction(train, rho=rho, samples=samples, seed=seed)
+            row[f"random direction {rho:g}"] = drawn.item()
         rows.append(row | {"samples": samples})
     return pd.DataFrame(rows)
 
@@ -75,16 +67,15 @@ def circles(factor: float, seeds: int = 100, steps: int = 3_000) -> pd.DataFrame
     """
     x, y, x_test, y_test = circle_data(factor)
     every = range(0, steps + 1, 50)
-    run = ensemble.train(
-        circle_net, x, y, range(seeds), steps, batch=5, lr=0.01, momentum=0.9, keep=every, progress=False
-    )
-    losses = torch.stack([run.loss(x, y, step=step)() for step in every])
+    loss = fl.NetworkLoss(circle_net, x, y, seeds=range(seeds))
+    run = fl.train(loss, steps, batch=5, lr=0.01, momentum=0.9, keep=every, progress=False)
+    losses = torch.stack([run.loss(step=step)() for step in every])
     last, frames = len(losses) - 1, []
     for stop, level in (("paper", None), *((f"train loss {level:g}", level) for level in LEVELS)):
         below = losses <= (level or torch.inf)
         index = torch.full((seeds,), last) if level is None else torch.where(below.any(0), below.int().argmax(0), last)
         theta = torch.stack([run.kept[every[i]][k] for k, i in enumerate(index.tolist())])
-        frame = measure(ensemble.EnsembleLoss(run.model, theta, x, y), x_test, y_test)
+        frame = measure(loss.at(theta), x_test, y_test)
         frame = frame.assign(stop=stop, reached=below.any(0).numpy(), diverged=run.diverged.numpy())
         frames.append(frame.assign(step=[every[i] for i in index.tolist()]))
     return pd.concat(frames)
@@ -99,11 +90,10 @@ def random_labels(fraction: float, seeds: int = 20, steps: int = 50_000) -> pd.D
     y = fl.data.random_labels(y, fraction, 2)
     wrong = (y != circle_data(0.5)[1]).float().mean().item()
     marks = [step for step in (3_000, 20_000, 50_000) if step <= steps]
-    run = ensemble.train(
-        circle_net, x, y, range(seeds), steps, batch=5, lr=0.01, momentum=0.9, keep=marks, progress=False
-    )
+    loss = fl.NetworkLoss(circle_net, x, y, seeds=range(seeds))
+    run = fl.train(loss, steps, batch=5, lr=0.01, momentum=0.9, keep=marks, progress=False)
     frames = [
-        measure(run.loss(x, y, step=step), x_test, y_test).assign(step=step, wrong=wrong, diverged=run.diverged.numpy())
+        measure(run.loss(step=step), x_test, y_test).assign(step=step, wrong=wrong, diverged=run.diverged.numpy())
         for step in marks
     ]
     return pd.concat(frames)
@@ -125,20 +115,14 @@ def circle_net(seed: int):
 def measure(loss, x_test, y_test) -> pd.DataFrame:
     """One row per member: fit, test, and the sharpness measures on the un-penalised training loss."""
     train, test = loss.outputs(), loss.outputs(inputs=x_test)
-    return pd.DataFrame(
-        {
+    columns = ["train loss", "gradient norm", "fisher rao", "logit fisher rao", "relative flatness"]
+    found = sharpness.table(loss, [*columns, "random direction", "lambda max", "trace"], draws=100)
+    return found.drop(columns=["random direction stderr", "trace stderr"]).assign(
+        **{
             "seed": range(len(train)),
-            "train loss": loss().numpy(),
             "train accuracy": safety.accuracy(train, loss.targets).numpy(),
             "test loss": safety.negative_log_likelihood(test, y_test).numpy(),
             "test accuracy": safety.accuracy(test, y_test).numpy(),
-            "gradient norm": fl.sharpness.gradient_norm(loss),
-            "fisher rao": fl.sharpness.fisher_rao_norm(loss),
-            "logit fisher rao": fl.sharpness.logit_fisher_rao(loss),
-            "relative flatness": fl.sharpness.relative_flatness(loss),
-            "random direction": [float(v) for v in fl.sharpness.random_direction(loss)],
-            "lambda max": [v.item() for v in fl.curvature.eigenvalues(loss)],
-            "trace": [float(v) for v in fl.curvature.trace(loss)],
         }
     )
 
@@ -159,15 +143,56 @@ PROTOCOLS = {
 }
 
 
-def photographs(seed: int, batch: int, lr: float, control: str) -> list[dict]:
-    """A ResNet-8 of width 16 on 2,000 CIFAR photographs (FLATLAB_DATA): 60 epochs, cosine, momentum 0.9.
+def minimum(seed: int, epochs: int, batch: int, lr: float, spectrum: bool, **control) -> list[dict]:
+    """Train a ResNet-8 of width 16 on 2,000 CIFAR photographs (FLATLAB_DATA) and measure the end, as one row.
 
-    λ_max and trace for the first three seeds; the base runs are also measured on the way, to compare at equal loss.
+    Fit on all images (eval mode, clean, nats); what needs derivatives on the first 256 training images; `spectrum`: with
+    λ_max and trace; corruptions on 1,000 test images. "chosen" holds the class of each test image (letters from "a"),
+    "probabilities" the softmax outputs of the first 128, in float16 and base64: two seeds are compared by them.
     """
     data = fl.images.cifar(10, train=2000, test=2000)
-    model = fl.models.resnet((1, 1, 1), width=16, seed=seed)
-    recipe = fl.training.control(control, epochs=60, batch=batch, lr=lr)
-    return fl.minima.minimum(model, data, recipe, seed, path=0.6 if control == "base" else 0.0, spectrum=seed < 3)
+    loss = fl.NetworkLoss(fl.models.resnet((1, 1, 1), width=16, seed=seed), data.x, data.y, chunk=200)
+    steps = epochs * math.ceil(len(data.x) / batch)
+    recipe = {"batch": batch, "lr": lr, "momentum": 0.9, "schedule": "cosine", **control}
+    end = fl.train(loss, steps, seeds=[seed], progress=False, **recipe).loss().member(0)
+    train, test = end.outputs(), end.outputs(inputs=data.x_test)
+    row = {"stop": "end", "epoch": epochs} | fit(train, data.y, test, data.y_test)
+    columns = [name for name in sharpness.SYMBOLS if name in MEASURES or (spectrum and name in ("lambda max", "trace"))]
+    row |= sharpness.table(end, columns, subset=256, products=21).iloc[0].to_dict()
+    images = data.x_test[:1000] / 255
+    right = safety.corrupted_accuracy(lambda x: end.outputs(inputs=x), images, data.y_test[:1000], severities=(1, 3, 5))
+    return [row | {
+        "corrupted accuracy": right.item(),
+        "chosen": "".join(chr(ord("a") + k) for k in test.argmax(1).tolist()),
+        "probabilities": base64.b64encode(test[:128].softmax(1).half().numpy().tobytes()).decode(),
+    }]  # fmt: skip
+
+
+def fit(train, y, test, y_test) -> dict:
+    """Loss, accuracy and calibration from the outputs on the training and the test set."""
+    accuracy = safety.accuracy(train, y).item(), safety.accuracy(test, y_test).item()
+    return {
+        "train loss": safety.negative_log_likelihood(train, y).item(),
+        "train accuracy": accuracy[0],
+        "test loss": safety.negative_log_likelihood(test, y_test).item(),
+        "test accuracy": accuracy[1],
+        "gap": accuracy[0] - accuracy[1],
+        "ece": safety.calibration_error(test, y_test).item(),
+    }
+
+
+MEASURES = (
+    "relative flatness", "relative flatness raw", "logit fisher rao", "subset loss", "gradient norm", "fisher rao",
+    "one step", "weight norm", "head norm", "random direction", "weight noise",
+)  # fmt: skip
+
+
+def photographs(seed: int, batch: int, lr: float, control: str) -> list[dict]:
+    """The six controls, 60 epochs; λ_max and trace for the first three seeds.
+
+    (The first base runs were also measured on the way: rows with "stop" = "path", from the middle of a schedule.)
+    """
+    return minimum(seed, 60, batch, lr, seed < 3, **fl.training.control(control))
 
 
 def photographs_annealed(seed: int, epochs: int) -> list[dict]:
@@ -175,17 +200,12 @@ def photographs_annealed(seed: int, epochs: int) -> list[dict]:
 
     Between two lengths lies one that ends at a regularised run's train loss: a twin that has cooled down.
     """
-    data = fl.images.cifar(10, train=2000, test=2000)
-    model = fl.models.resnet((1, 1, 1), width=16, seed=seed)
-    return fl.minima.minimum(model, data, fl.training.control("base", epochs=epochs), seed, spectrum=True)
+    return minimum(seed, epochs, 128, 0.05, spectrum=True)
 
 
 def photographs_cooled(seed: int, batch: int, lr: float, epochs: int) -> list[dict]:
     """`photographs_annealed` in the other settings of batch and rate, and for a fourth seed."""
-    data = fl.images.cifar(10, train=2000, test=2000)
-    model = fl.models.resnet((1, 1, 1), width=16, seed=seed)
-    recipe = fl.training.control("base", epochs=epochs, batch=batch, lr=lr)
-    return fl.minima.minimum(model, data, recipe, seed, spectrum=seed < 3)
+    return minimum(seed, epochs, batch, lr, spectrum=seed < 3)
 
 
 # Lengths that end on both sides of the train losses of augmentation, with and without SAM, in each setting.
