@@ -146,7 +146,7 @@ PROTOCOLS = {
 def minimum(seed: int, epochs: int, batch: int, lr: float, spectrum: bool, **control) -> list[dict]:
     """Train a ResNet-8 of width 16 on 2,000 CIFAR photographs (FLATLAB_DATA) and measure the end, as one row.
 
-    Fit on all images (eval mode, clean, nats); what needs derivatives on the first 256 training images; `spectrum`: with
+    Fit on all images (eval mode, clean, nats); what needs derivatives on the first 256 training images; `spectrum`:
     λ_max and trace; corruptions on 1,000 test images. "chosen" holds the class of each test image (letters from "a"),
     "probabilities" the softmax outputs of the first 128, in float16 and base64: two seeds are compared by them.
     """
