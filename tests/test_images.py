@@ -279,7 +279,7 @@ def test_unpacking_that_is_interrupted_leaves_no_half_folder(server, place, monk
 
 STOPS = {
     "download": "pooch.HTTPDownloader.__call__ = lambda self, url, file, *_: (open(file, 'wb').write(b'half'), stop())",
-    "unpacking": "tarfile.TarFile.extractall = lambda self, path, members, **_: (self.extract(members[0], path), stop())",
+    "unpacking": "tarfile.TarFile.extractall = lambda tar, path, members, **_: (tar.extract(members[0], path), stop())",
 }
 
 
