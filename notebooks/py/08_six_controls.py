@@ -71,9 +71,9 @@ SCALE = fl.scale()  # "laptop"; "paper" runs the full protocol: fl.scale("paper"
 # %%
 from itertools import pairwise
 
-from flatlab import ensemble
+import pandas as pd
+from flatlab import compare
 from IPython.display import display
-from torch.nn.functional import affine_grid, grid_sample
 
 digits = fl.data.digits(train=300)
 mean = digits.x.mean(0)
@@ -85,17 +85,9 @@ x_test, y_test = digits.x_test - mean, digits.y_test
 
 
 # %%
-def moved(images, amount, random):
-    turn, across, down = amount * (2 * torch.rand(3, len(images), generator=random) - 1)
-    turn, half_pixel = turn * np.pi / 12, 1 / 8  # coordinates run from -1 to 1 over 8 pixels
-    rows = [turn.cos(), -turn.sin(), across * half_pixel], [turn.sin(), turn.cos(), down * half_pixel]
-    grid = affine_grid(torch.stack([torch.stack(row, -1) for row in rows], 1), images.shape, align_corners=False)
-    return grid_sample(images, grid, align_corners=False)
-
-
 def pool(amount, copies=10):
     random, images = torch.Generator().manual_seed(0), digits.x.view(-1, 1, 8, 8)
-    parts = [moved(images, amount, random) if amount else images for _ in range(copies)]
+    parts = [fl.images.turn_and_shift(images, random, 15 * amount, 0.5 * amount) for _ in range(copies)]
     return torch.cat(parts).flatten(1) - mean
 
 
@@ -111,16 +103,14 @@ def pool(amount, copies=10):
 RHOS = [0.0025, 0.005, 0.025, 0.05, 0.25, 0.5]
 LAMBDAS = [5e-5, 1.5e-4, 5e-4, 1.5e-3, 5e-3, 1.5e-2]
 AMOUNTS = [0.25, 0.5, 0.75, 1.0, 1.5, 2.0]
-BASE = (0.0, 0.0, 0.0)
 CONTROLS = {
-    "base": BASE, "SAM": (0.05, 0.0, 0.0), "aug": (0.0, 0.0, 1.0),
+    "base": (0.0, 0.0, 0.0), "SAM": (0.05, 0.0, 0.0), "aug": (0.0, 0.0, 1.0),
     "aug+SAM": (0.05, 0.0, 1.0), "wd": (0.0, 5e-4, 0.0), "wd+SAM": (0.05, 5e-4, 0.0),
-}  # fmt: skip
-without_sam = [BASE, *[(0.0, s, 0.0) for s in LAMBDAS], *[(0.0, 0.0, s) for s in AMOUNTS]]
-with_sam = [*[(s, 0.0, 0.0) for s in RHOS], CONTROLS["aug+SAM"], CONTROLS["wd+SAM"]]
-settings = without_sam + with_sam
-six = [settings.index(setting) for setting in CONTROLS.values()]
-FIVE = list(CONTROLS)[1:]
+}
+sweeps = {f"λ = {s:g}": (0.0, s, 0.0) for s in LAMBDAS} | {f"a = {s:g}": (0.0, 0.0, s) for s in AMOUNTS}
+sweeps |= {f"ρ = {s:g}": (s, 0.0, 0.0) for s in RHOS}
+SETTINGS = CONTROLS | {name: setting for name, setting in sweeps.items() if setting not in CONTROLS.values()}
+NAMES, FIVE = {setting: name for name, setting in SETTINGS.items()}, list(CONTROLS)[1:]
 
 # %% [markdown]
 # The network has one hidden layer of 32 ReLU neurons. Mini-batches of 25, momentum 0.9, a learning rate that starts at 0.1 and follows a cosine to 0, and 1,200 steps: 100 passes over 300 images, the paper's 100 epochs.
@@ -135,41 +125,39 @@ def net(seed=0):
     return fl.models.mlp(64, 32, 10, seed=seed)
 
 
-def train(chosen, steps=1200, keep=()):
+def train(chosen, steps=1200):
     """All chosen settings × 20 seeds in one run: weights (settings, seeds, parameters)."""
     rho, decay, amount = zip(*[setting for setting in chosen for _ in SEEDS])
-    run = ensemble.train(
-        net, [pools[a] for a in amount], y.repeat(10), [*SEEDS] * len(chosen), steps,
-        rho=torch.tensor(rho), weight_decay=torch.tensor(decay), keep=keep, **recipe,
-    )  # fmt: skip
+    images = [pools[a] for a in amount] if len(chosen) > 1 else pools[amount[0]]
+    objective = fl.NetworkLoss(net, images, y.repeat(10), seeds=[*SEEDS] * len(chosen))
+    sam = {"rule": fl.training.sam, "rho": rho} if any(rho) else {}
+    run = fl.train(objective, steps, weight_decay=decay, **sam, **recipe)
     assert not run.diverged.any()
-    return torch.stack([*run.kept.values(), run.theta]).unflatten(1, (len(chosen), -1)).squeeze(0)
+    return run.theta.unflatten(0, (len(chosen), -1))
 
 
 # %% [markdown]
 # 21 settings × 20 seeds: 420 networks in two batched runs (SAM needs two gradients a step, so its settings go together).
 
 # %%
-theta = torch.cat([train(without_sam), train(with_sam)])
+with_sam = [setting for setting in SETTINGS.values() if setting[0]]
+without = [setting for setting in SETTINGS.values() if not setting[0]]
+trained = dict(zip(without + with_sam, torch.cat([train(without), train(with_sam)])))
+theta = torch.stack([trained[setting] for setting in SETTINGS.values()])  # (settings, seeds, parameters)
 
+# %% [markdown]
+# The loss on which everything is measured: clean images, hard labels, no penalty.
 
-def loss_of(theta, inputs=x, targets=y):
-    """Networks theta (..., parameters) as one ensemble, members in order."""
-    return fl.EnsembleLoss(net(), theta.flatten(0, -2), inputs, targets)
-
-
-def train_loss(theta):
-    return loss_of(theta)().unflatten(0, theta.shape[:-1])
-
+# %%
+loss = fl.NetworkLoss(net(), x, y)
+level = loss(theta)  # (settings, seeds)
 
 # %% [markdown]
 # Of the result we show the train loss now, and nothing else. The *range* is over the 20 seeds.
 
 # %% slideshow={"slide_type": "fragment"}
-level = train_loss(theta)
-for name, i in zip(CONTROLS, six):
-    low, high = level[i].min(), level[i].max()
-    print(f"{name:8s} train loss {level[i].mean():.4f}   range {low:.4f} to {high:.4f}")
+for name, losses in zip(CONTROLS, level):
+    print(f"{name:8s} train loss {losses.mean():.4f}   range {losses.min():.4f} to {losses.max():.4f}")
 
 # %% [markdown]
 # Three things deserve a second look. Weight decay keeps the weights short and so the network modest: its train loss is the highest. Augmentation, too, leaves the *clean* train loss above that of base: a small network that must fit ten moved copies of everything has less room for the originals. And SAM ends *below* base: its slope is taken a step uphill, where it is steeper, so it pushes on when plain descent is almost at rest. Whatever sharpness you measure next, it is measured at these different levels.
@@ -224,7 +212,7 @@ def calibration_error(outputs, targets, bins=15):
 # `flatlab` does the same for many networks at once. Both must agree, on all twenty baselines.
 
 # %%
-base_outputs = loss_of(theta[0]).outputs(inputs=x_test)
+base_outputs = loss.outputs(theta[0], x_test)
 ours = torch.stack([calibration_error(z, y_test) for z in base_outputs])
 assert torch.allclose(ours, fl.safety.calibration_error(base_outputs, y_test), atol=1e-6)
 print(f"ECE of base: {100 * ours.mean():.2f} %, seeds from {100 * ours.min():.2f} to {100 * ours.max():.2f} %")
@@ -263,27 +251,22 @@ def temperature(z, target, halvings=40):
     low, high = torch.full_like(target, -6), torch.full_like(target, 6)  # powers of two
     for _ in range(halvings):
         middle = (low + high) / 2
-        loss = fl.safety.negative_log_likelihood(z / 2 ** middle[..., None, None], y)
-        low = torch.where(loss < target, middle, low)
-        high = torch.where(loss < target, high, middle)
+        soft = fl.safety.negative_log_likelihood(z / 2 ** middle[..., None, None], y) < target
+        low, high = torch.where(soft, middle, low), torch.where(soft, high, middle)
     return 2**middle
 
 
-z = loss_of(theta[0]).outputs().double()
+z = loss.outputs(theta[0]).double()
 assert (z.argmax(-1) == y).all()
-T = torch.stack([temperature(z, row) for row in level.double()])
+T = temperature(z, level[: len(CONTROLS)].double())
 
 # %% [markdown]
-# `fl.twins.temperature` does it for one network. Then the weights: dividing the logits by `T` means dividing the last layer by `T`, weights and biases. (One could divide another layer instead. 04 showed that `λ_max` would then differ at the same function; the last layer is the choice that everybody makes.)
+# `fl.compare.temperature` does it too. Then the weights: dividing the logits by `T` means dividing the last layer by `T`, weights and biases. (One could divide another layer instead. 04 showed that `λ_max` would then differ at the same function; the last layer is the choice that everybody makes.)
 
 # %%
-for i in six:
-    theirs = fl.twins.temperature(z[0], y, level[i, 0].item())
-    assert theirs.found and abs(theirs.at / T[i, 0] - 1) < 1e-3
-HEAD = net()[-1].weight.numel() + 10
-tempered = theta[0].expand_as(theta).clone()
-tempered[..., -HEAD:] /= T[..., None].float()
-print(*[f"{name}: T = {T[i].mean():.2f}" for name, i in zip(CONTROLS, six)], sep="   ")
+tempered = compare.temperature(loss.at(theta[0]), level)
+assert tempered.found.all() and torch.allclose(tempered.at[: len(CONTROLS)], T, rtol=1e-3)
+print(*[f"{name}: T = {t.mean():.2f}" for name, t in zip(CONTROLS, T)], sep="   ")
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ### The early-stopped twin
@@ -295,23 +278,17 @@ from tqdm.auto import tqdm
 
 lengths = [80, 86, 92, 98, 105, 112, 120, 128, 140, 154, 170, 187, 206, 226, 249, 274, 301, 331, 364, 400, 440]
 lengths += [490, 510, 555, 575, 610, 645, 690, 740, 800, 900, 1060, 1330, 1420, 1460, 1650, 2100, 3000]
-ladder = [theta[0]] + [train([BASE], n)[0] for n in tqdm(lengths, leave=False)]
-lengths, ladder = [1200, *lengths], torch.stack(ladder)
+lengths += [1200]
+early = compare.cooled(loss, lambda steps: train([CONTROLS["base"]], steps)[0], level, tqdm(lengths, leave=False))
 
 # %% [markdown]
 # The lengths were spaced by looking at train losses alone. The rule of the house: if the train losses differ by more than 10 %, there is **no twin**, and the comparison is left out.
 
 # %%
-rungs = train_loss(ladder)  # (lengths, seeds)
-closest = (rungs.log() - level[:, None].log()).abs().argmin(1)  # (settings, seeds)
-early = ladder[closest, torch.arange(20)]
-mismatch = train_loss(torch.stack([theta, early, tempered])) / level - 1
-found = (mismatch.abs() <= fl.twins.CLOSE).numpy()
-for name, i in zip(CONTROLS, six):
-    steps = sorted({lengths[k] for k in closest[i]})
+for name, steps, got, wanted, found in zip(CONTROLS, early.at, early.loss, early.target, early.found):
     print(
-        f"{name:8s} twin trained for {steps[0]}–{steps[-1]} steps, found {found[1, i].sum()} of 20,"
-        f" mean mismatch {100 * mismatch[1, i].mean():+.1f} %"
+        f"{name:8s} twin trained for {steps.min()}–{steps.max()} steps, found {found.sum()} of 20,"
+        f" mean mismatch {100 * (got / wanted - 1).mean():+.1f} %"
     )
 
 # %% [markdown]
@@ -329,8 +306,7 @@ for name, i in zip(CONTROLS, six):
 
 
 # %%
-def unit(v):
-    return v / v.norm(dim=-1, keepdim=True)
+from flatlab.curvature import unit
 
 
 def top_eigenvalue(f, steps=10):
@@ -381,71 +357,60 @@ def worst_case(f, rho=0.05, steps=10):
 # Are the three right? One network of each control, against `flatlab`. (Its trace has a sampling error, and its worst case searches from more starts.)
 
 # %%
-f = loss_of(theta[six, 0])
+f = loss.at(theta[: len(CONTROLS), 0])
 fast = [top_eigenvalue(f), trace(f), worst_case(f)]
-with fl.threads(1):
-    slow = [fl.curvature.eigenvalues(f), fl.curvature.trace(f, samples=60), fl.sharpness.worst_case(f, starts=0)]
-off = [(a / torch.tensor(b) - 1).abs().max().item() for a, b in zip(fast, slow)]
+slow = [fl.curvature.eigenvalues(f)[:, 0], fl.curvature.trace(f, samples=60), fl.sharpness.worst_case(f, starts=0)]
+off = [(a / b - 1).abs().max().item() for a, b in zip(fast, slow)]
 print("largest relative difference: λ_max {:.1e}, trace {:.1e}, worst case {:.1e}".format(*off))
 assert off[0] < 0.01 and off[1] < 0.05 and off[2] < 0.1
 
 # %% [markdown]
-# The other three come from `flatlab`: the paper's random direction, Fisher-Rao, and normalised κ. Everything on clean images and hard labels; `slope` keeps `‖∇L‖` beside them. The random direction at ρ = 0.005 is the one that 04 unmasked as a gradient norm; we keep it because the paper has it.
+# The others come from `fl.sharpness.table`, one row per network: `λ_max` by the same ten products, the paper's random direction, Fisher-Rao, and normalised κ. Everything on clean images and hard labels; the gradient norm `‖∇L‖` and the train loss stand beside them. The random direction at ρ = 0.005 is the one that 04 unmasked as a gradient norm; we keep it because the paper has it.
 
 # %%
-MEASURES = ["λ_max", "tr H", "worst case", "random direction", "Fisher-Rao", "κ"]
+MEASURES = ["lambda max", "trace", "worst case", "random direction", "fisher rao", "relative flatness"]
+LABELS = {name: fl.sharpness.SYMBOLS[name] for name in MEASURES}
+KINDS = {"regularised": theta, "early-stopped twin": early.theta, "temperature twin": tempered.theta}
 
 
-def sharpness(theta):  # (settings, seeds, parameters)
-    f = loss_of(theta)
-    members = f.members
-    values = [top_eigenvalue(f), trace(f), worst_case(f), fl.sharpness.random_direction(f, samples=20)]
-    values.append([fl.sharpness.fisher_rao_norm(m) for m in members])
-    values.append([fl.sharpness.relative_flatness(m) for m in members])
-    values.append(f.gradient().norm(dim=1))
-    return np.array([torch.as_tensor(v).numpy() for v in values]).reshape(7, *theta.shape[:-1])
+def measured(theta):  # (settings, seeds, parameters)
+    f = loss.at(theta.flatten(0, 1))
+    columns = ["train loss", "gradient norm", *(name for name in MEASURES if name not in ("trace", "worst case"))]
+    rows = fl.sharpness.table(f, columns, draws=20, steps=10)
+    wrong = 100 * (1 - fl.safety.accuracy(f.outputs(inputs=x_test), y_test))
+    return rows.assign(trace=trace(f), **{"worst case": worst_case(f), "test error": wrong})
 
 
-everyone = torch.stack([theta, early, tempered]).flatten(0, 1)
-with fl.threads(1):
-    parts = [sharpness(part) for part in tqdm(everyone.split(9), leave=False)]
-logs = np.log10(np.concatenate(parts, axis=1)).reshape(7, 3, 21, 20)
-sharp, slope = dict(zip(MEASURES, logs)), 10 ** logs[-1]  # each (3 kinds, 21 settings, 20 seeds)
+networks = pd.concat([measured(kind) for kind in tqdm(KINDS.values(), leave=False)])
+networks.index = pd.MultiIndex.from_product([KINDS, SETTINGS, SEEDS], names=["kind", "control", "seed"])
 
 # %% [markdown]
 # The safety metrics, for the six controls and their twins. *Corrupted error*: the mean error over five disturbances (two kinds of noise, blur, contrast, brightness) at severities 1, 3 and 5. *Disagreement*: how often a network's class differs from that of another seed, averaged over the other 19.
 
 # %%
-KINDS = ["gaussian noise", "shot noise", "blur", "contrast", "brightness"]
+DISTURBANCES = ["gaussian noise", "shot noise", "blur", "contrast", "brightness"]
+METRICS = ["test error", "NLL", "ECE", "corrupted error", "disagreement"]
 images = digits.x_test.view(-1, 1, 8, 8)
 
 
-def safety(theta):  # one setting: (seeds, parameters)
-    f = loss_of(theta)
-    z = f.outputs(inputs=x_test)
-    corrupted = fl.safety.corrupted_accuracy(
-        lambda im: f.outputs(inputs=im.flatten(1) - mean), images, y_test, KINDS, (1, 3, 5)
-    )
-    return {
-        "test error": 1 - fl.safety.accuracy(z, y_test),
-        "NLL": fl.safety.negative_log_likelihood(z, y_test),
-        "ECE": fl.safety.calibration_error(z, y_test),
-        "corrupted error": 1 - corrupted,
-        "disagreement": fl.safety.disagreement(z),
-    }
+def safety(theta):  # (settings, seeds, parameters)
+    def predict(pictures):
+        return loss.outputs(theta, pictures.flatten(1) - mean)
+
+    z = predict(images)
+    right = fl.safety.corrupted_accuracy(predict, images, y_test, DISTURBANCES, (1, 3, 5))
+    per_cent = 100 * torch.stack([fl.safety.calibration_error(z, y_test), 1 - right, fl.safety.disagreement(z)])
+    return torch.stack([fl.safety.negative_log_likelihood(z, y_test), *per_cent]).flatten(1).T.numpy()
 
 
 # %% [markdown]
-# Both twins of base are base itself. Everything is now a table of numbers; nothing below trains while you play.
+# Everything is now a table of numbers; nothing below trains while you play.
 
 # %%
-with fl.threads(1):
-    rows = [[safety(part[i]) for i in six] for part in tqdm((theta, early, tempered), leave=False)]
-METRICS = list(rows[0][0])
-safe = {m: np.array([[r[m].numpy() for r in row] for row in rows], float) for m in METRICS}  # (3, 6 controls, 20)
-test_z = [loss_of(part).outputs(inputs=x_test) for part in (theta, early, tempered)]
-test_error = np.stack([1 - fl.safety.accuracy(z, y_test).view(21, 20).numpy() for z in test_z]) * 100
-del test_z
+for kind, weights in KINDS.items():
+    rows = pd.MultiIndex.from_product([[kind], CONTROLS, SEEDS])
+    networks.loc[rows, METRICS[1:]] = safety(weights[: len(CONTROLS)])
+twenty = {of: rows.droplevel([0, 1]) for of, rows in networks.groupby(level=[0, 1], sort=False)}  # (kind, name): seeds
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Play
@@ -455,24 +420,29 @@ del test_z
 
 # %%
 SWEEPS = {"SAM: ρ": (0, RHOS), "weight decay: λ": (1, LAMBDAS), "augmentation: a": (2, AMOUNTS)}
+LOOKS = dict(zip(KINDS, (("o", fl.plots.BLUE), ("D", fl.plots.ORANGE), ("s", fl.plots.PURPLE))))
+home = twenty["regularised", "base"]
 
 
 def where(regulariser, strength):
     part, values = SWEEPS[regulariser]
-    setting = list(BASE)
+    setting = [0.0, 0.0, 0.0]
     setting[part] = values[strength - 1] if strength else 0.0
-    return settings.index(tuple(setting))
+    return NAMES[tuple(setting)]
 
 
-LOOKS = [("regularised", "o", fl.plots.BLUE), ("early-stopped twin", "D", fl.plots.ORANGE)]
-LOOKS += [("temperature twin", "s", fl.plots.PURPLE)]
+def beside(kind, name):
+    """The networks of a setting, or those of its twins that have its train loss (none if fewer than ten have)."""
+    rows = twenty[kind, name]
+    off = rows["train loss"] / twenty["regularised", name]["train loss"] - 1
+    return rows[abs(off) <= compare.CLOSE] if (abs(off) <= compare.CLOSE).sum() >= 10 else rows[:0]
 
 
-def clouds(ax, look):
-    name, mark, colour = look
-    hollow = {} if name == "regularised" else {"mfc": "none", "mew": 2.5}
+def clouds(ax, kind):
+    mark, colour = LOOKS[kind]
+    hollow = {} if kind == "regularised" else {"mfc": "none", "mew": 2.5}
     (cloud,) = ax.plot([], [], mark, ms=4, color=colour, alpha=0.45, mew=0)
-    (big,) = ax.plot([], [], mark, ms=13, color=colour, label=name, **hollow)
+    (big,) = ax.plot([], [], mark, ms=13, color=colour, label=kind, **hollow)
     return cloud, big
 
 
@@ -488,8 +458,8 @@ def build(fig):
     left, right = fig.subplots(1, 2, width_ratios=[5, 1])
     left.plot([], [], "o", ms=13, color=fl.plots.GREY, label="base")
     (start,) = left.plot([], [], "o", ms=4, color=fl.plots.GREY, alpha=0.45, mew=0)
-    left.plot(1, test_error[0, 0].mean(), "o", ms=13, color=fl.plots.GREY)
-    marks = [clouds(left, look) for look in LOOKS]
+    left.plot(1, home["test error"].mean(), "o", ms=13, color=fl.plots.GREY)
+    marks = [clouds(left, kind) for kind in KINDS]
     style = {"arrowstyle": "-|>", "mutation_scale": 26, "shrinkA": 7, "shrinkB": 8}
     main = left.add_patch(FancyArrowPatch((1, 5), (2, 5), lw=4.5, color=fl.plots.BLUE, **style))
     rest = left.add_patch(FancyArrowPatch((1, 5), (2, 5), lw=2.5, ls=":", color=fl.plots.ORANGE, **style))
@@ -498,8 +468,8 @@ def build(fig):
     left.set(xlabel="sharpness     flatter ←      → sharper", ylabel="test error (%)")
     left.tick_params(axis="y", which="minor", labelleft=False)
     left.legend(loc="upper left", fontsize=11)
-    right.axhline(level[0].mean(), color=fl.plots.GREY, lw=1.5, ls="-")
-    dots = [right.plot([], [], mark, color=colour, ms=9)[0] for _, mark, colour in LOOKS]
+    right.axhline(home["train loss"].mean(), color=fl.plots.GREY, lw=1.5, ls="-")
+    dots = [right.plot([], [], mark, color=colour, ms=9)[0] for mark, colour in LOOKS.values()]
     right.set(yscale="log", ylim=(2e-4, 0.5), xlim=(0, 4), xticks=[], title="train loss")
     return lambda **values: move(start, marks, main, rest, dots, **values)
 
@@ -510,23 +480,23 @@ def build(fig):
 
 # %%
 def move(start, marks, main, rest, dots, regulariser, strength, measure, early_twin, temperature_twin):
-    i, values = where(regulariser, strength), sharp[measure]
-    home = values[0, 0].mean()
-    start.set_data(10 ** (values[0, 0] - home), test_error[0, 0])
+    name, column = where(regulariser, strength), next(c for c, label in LABELS.items() if label == measure)
+    unit_of = 10 ** np.log10(home[column]).mean()
+    start.set_data(home[column] / unit_of, home["test error"])
     middle = []
-    for k, shown in enumerate((True, early_twin, temperature_twin)):
-        on = found[k, i] if shown and found[k, i].sum() >= 10 else np.zeros(20, bool)
-        across, up = 10 ** (values[k, i, on] - home), test_error[k, i, on]
+    for k, (kind, shown) in enumerate(zip(KINDS, (True, early_twin, temperature_twin))):
+        rows = beside(kind, name) if shown else home[:0]
+        across, up = rows[column] / unit_of, rows["test error"]
         marks[k][0].set_data(across, up)
-        middle.append((10 ** np.log10(across).mean(), up.mean()) if on.any() else (np.nan, np.nan))
+        middle.append((10 ** np.log10(across).mean(), up.mean()))
         marks[k][1].set_data([middle[k][0]], [middle[k][1]])
-        dots[k].set_data([k + 1], [level[i][on].mean() * (1 + mismatch[k, i][on].mean())] if on.any() else [np.nan])
-    main.set_positions((1, test_error[0, 0].mean()), middle[0])
+        dots[k].set_data([k + 1], [rows["train loss"].mean()])
+    main.set_positions((1, home["test error"].mean()), middle[0])
     main.set_visible(strength > 0)
     rest.set_visible(strength > 0 and np.isfinite(middle[1][0]))
     if rest.get_visible():
         rest.set_positions(middle[1], middle[0])
-    return sentence(i, regulariser, strength, middle, early_twin)
+    return sentence(name, regulariser, strength, middle, early_twin)
 
 
 # %% [markdown]
@@ -534,13 +504,13 @@ def move(start, marks, main, rest, dots, regulariser, strength, measure, early_t
 
 
 # %%
-def sentence(i, regulariser, strength, middle, early_twin):
+def sentence(name, regulariser, strength, middle, early_twin):
+    fit = f"train loss {twenty['regularised', name]['train loss'].mean():.4f}"
     if not strength:
-        return f"Strength 0 is base: train loss {level[0].mean():.4f}, test error {test_error[0, 0].mean():.1f} %."
-    name, amount = regulariser.split(": ")[1], SWEEPS[regulariser][1][strength - 1]
-    control = " (the control)" if settings[i] in CONTROLS.values() else ""
-    text = f"{name} = {amount:g}{control}: train loss {level[i].mean():.4f}, {middle[0][0]:.2f} × base, "
-    text += f"test error {middle[0][1]:.1f} %."
+        return f"Strength 0 is base: {fit}, test error {middle[0][1]:.1f} %."
+    amount = f"{regulariser.split(': ')[1]} = {SWEEPS[regulariser][1][strength - 1]:g}"
+    control = " (the control)" if name in CONTROLS else ""
+    text = f"{amount}{control}: {fit}, {middle[0][0]:.2f} × base, test error {middle[0][1]:.1f} %."
     if early_twin and np.isnan(middle[1][0]):
         text += " No early-stopped twin: no length of training ends within 10 % of this train loss."
     elif early_twin:
@@ -562,10 +532,10 @@ fl.panels.Panel(
     },
     regulariser=([*SWEEPS], "augmentation: a"),
     strength=([0, 1, 2, 3, 4, 5, 6], 4),
-    measure=MEASURES,
+    measure=[*LABELS.values()],
     early_twin=False,
     temperature_twin=False,
-).show()  # fmt: skip
+).show()
 
 # %% [markdown]
 # **What you see.**
@@ -580,35 +550,31 @@ fl.panels.Panel(
 #
 # ### Five arrows
 #
-# `versus` is the difference per seed: in powers of ten for a sharpness, NaN where there is no twin.
+# The differences per seed, of each setting from base, and from either twin: in powers of ten for a sharpness, NaN where there is no twin.
 
 # %%
-from flatlab.statistics import interval
+from flatlab.compare import interval
 
-AGAINST = ["base", "early-stopped twin", "temperature twin"]
-TITLES = {"base": "against base", "early-stopped twin": "against its early-stopped twin"}
-
-
-def versus(values, name, against):
-    """values (3 kinds, 6 controls, 20 seeds): the regularised one minus what it is compared with."""
-    i, k = list(CONTROLS).index(name), AGAINST.index(against)
-    other = values[0, 0] if k == 0 else values[k, i]
-    return np.where(found[k, six[i]], values[0, i] - other, np.nan)
-
-
-sharp6 = {measure: values[:, six] for measure, values in sharp.items()}
-error = 100 * safe["test error"]
-level6 = np.log10((level * (1 + mismatch)).numpy())[:, six]
+regularised, ratios = networks.loc["regularised"].reset_index(), [*MEASURES, "train loss"]
+changes = {
+    f"against {other}": compare.differences(regularised, [*ratios, *METRICS], twins, ratios)
+    for other, twins in {
+        "base": None,
+        "early-stopped twin": networks.loc["early-stopped twin"].reset_index(),
+        "temperature twin": networks.loc["temperature twin"].reset_index(),
+    }.items()
+}
+RAW, EARLY, TEMPERED = changes
 
 # %% [markdown]
 # The arrows of the panel, all five controls at once, each with the 95 % intervals of its tip. Left they start from base; on the right each starts from its *own* early-stopped twin.
 
 # %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "slide"}
 fig, axes = plt.subplots(1, 2, figsize=(10, 4.6), sharex=True, sharey=True)
-for ax, against in zip(axes, AGAINST):
+for ax, against in zip(axes, changes):
     for j, name in enumerate(FIVE):
-        across, half = interval(versus(sharp6["λ_max"], name, against))
-        up, reach = interval(versus(error, name, against))
+        across, half = interval(changes[against].loc[name, "lambda max"])
+        up, reach = interval(changes[against].loc[name, "test error"])
         tip, ends = 10**across, 10 ** np.array([[across - half], [across + half]])
         look = {"color": fl.plots.COLOURS[j], "lw": 2.5}
         ax.annotate("", (tip, up), (1, 0), arrowprops={"arrowstyle": "-|>", "shrinkB": 4} | look)
@@ -616,7 +582,7 @@ for ax, against in zip(axes, AGAINST):
     ax.plot(1, 0, "o", ms=13, color="black")
     ax.axhline(0, color=fl.plots.GREY, lw=1, ls="-")
     ax.axvline(1, color=fl.plots.GREY, lw=1, ls="-")
-    ax.set(xscale="log", xlim=(0.55, 5), ylim=(-1.0, 0.5), title=TITLES[against])
+    ax.set(xscale="log", xlim=(0.55, 5), ylim=(-1.0, 0.5), title=against)
     ax.set(xlabel="λ_max, factor    flatter ←   → sharper", xticks=[0.6, 1, 2, 4], xticklabels=[0.6, 1, 2, 4])
     ax.minorticks_off()
 axes[0].set(ylabel="change of test error (points)")
@@ -630,32 +596,13 @@ fl.plots.show(fig, "arrows of five controls in sharpness and test error, from ba
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### And by the other five measures?
 #
-# One row per regulariser, one mark per measure (geometric mean of 20 seeds and its 95 % interval). Black bars: the train loss. Left against base, right against the early-stopped twin.
-
-
-# %%
-def draw_row(ax, row, name, against):
-    for j, measure in enumerate(MEASURES):
-        centre, half = interval(versus(sharp6[measure], name, against))
-        ends = abs(10 ** np.array([[centre - half], [centre + half]]) - 10**centre)
-        look = {"fmt": "oDs^vP"[j], "ms": 7, "color": fl.plots.COLOURS[j]}
-        ax.errorbar(10**centre, row - 0.3 + 0.11 * j, xerr=ends, label=None if row else measure, **look)
-    centre, _ = interval(versus(level6, name, against))
-    ax.plot(10**centre, row, "|", ms=36, mew=3, color="black", label=None if row else "train loss")
-
-
-# %% [markdown]
-# The scale is logarithmic: equal steps are equal factors.
+# One row per regulariser, one mark per measure (geometric mean of 20 seeds and its 95 % interval, a small dot for each seed). Black bars: the train loss. Left against base, right against the early-stopped twin. The scale is logarithmic: equal steps are equal factors.
 
 # %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
-fig, axes = plt.subplots(1, 2, figsize=(10, 4.6), sharey=True, sharex=True)
-for ax, against in zip(axes, AGAINST):
-    for row, name in enumerate(FIVE):
-        draw_row(ax, row, name, against)
-    ax.axvline(1, color=fl.plots.GREY, lw=1.5, ls="-")
-    ax.set(xscale="log", xlabel="factor    flatter ←   → sharper")
-    ax.set(title=TITLES[against])
-axes[0].set(yticks=range(5), yticklabels=FIVE, ylim=(4.6, -0.6))
+fig, axes = plt.subplots(1, 2, figsize=(10, 4.8), sharey=True, sharex=True)
+for ax, against in zip(axes, changes):
+    fl.plots.forest(changes[against].loc[FIVE, ratios].rename(columns=LABELS), ax)
+    ax.set(title=against, xlabel="factor    flatter ←   → sharper")
 axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=10)
 fl.plots.show(fig, "factors of six sharpness measures for five regularisers, against base and against the twin")
 
@@ -669,12 +616,9 @@ fl.plots.show(fig, "factors of six sharpness measures for five regularisers, aga
 
 
 # %%
-def five(id, sentence, values, verdicts, against, **bounds):
-    for name, verdict in verdicts.items():
-        d, i, k = versus(values, name, against), list(CONTROLS).index(name), AGAINST.index(against)
-        d, other = d[np.isfinite(d)], 10 ** level6[k, i if k else 0].mean()
-        detail = f"{len(d)} paired seeds; train loss {level[six[i]].mean():.4f}, {against}: {other:.4f}"
-        display(fl.claims.declare(f"{id} {name}", f"{name} {sentence}", d, verdict, detail=detail, **bounds))
+def five(id, sentence, column, verdicts, against, **bounds):
+    factors = column in MEASURES
+    return fl.claims.family(id, sentence, changes[against][column], verdicts, m=1, factors=factors, **bounds)
 
 
 # %% [markdown]
@@ -682,31 +626,30 @@ def five(id, sentence, values, verdicts, against, **bounds):
 
 # %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
 c3 = {"SAM": "does not hold here", "aug": "holds", "aug+SAM": "holds", "wd": "holds", "wd+SAM": "holds"}
-five("08.1", "ends sharper than base (log₁₀ of the factor in λ_max)", sharp6["λ_max"], c3, "base", above=0)
+five("08.1", "ends sharper than base (λ_max)", "lambda max", c3, RAW, above=0)
 
 # %% [markdown]
 # By rule 4, "often" is three of the five:
 
 
 # %%
-def count(values, sign, against):
-    """For how many of the five the interval of sign × difference lies above 0."""
-    both = [interval(sign * versus(values, name, against)) for name in FIVE]
-    return sum(centre > half for centre, half in both)
+def count(column, against, **bounds):
+    """For how many of the five the interval lies above (or below) 0."""
+    return compare.counted(compare.family(changes[against].loc[FIVE, column], m=1, **bounds)["verdict"])[0]
 
 
 # %% [markdown]
 # Both counts, raw and at equal train loss, belong to the answer.
 
 # %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
-sharper = [count(sharp6["λ_max"], 1, against) for against in AGAINST[:2]]
+sharper = [count("lambda max", against, above=0) for against in (RAW, EARLY)]
 print(how_many.settle(["none", "one", "two", "three", "four", "all five"][sharper[0]]))
 fl.claims.declare(
     "08.2", "C3, raw: at least three of the five regularisers end sharper than the baseline (λ_max)",
     sharper[0], "holds with a caveat", above=2.5, about={"C3": "supports"},
     caveat=f"at equal train loss {sharper[1]} of the five are sharper than their early-stopped twins; "
     "and weaker augmentation is flatter than base",
-)  # fmt: skip
+)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### C4, raw
@@ -714,19 +657,16 @@ fl.claims.declare(
 # The numbers first: means over the seeds. Errors, ECE and disagreement in per cent, NLL (the test loss) in nats. Below each regulariser stands its early-stopped twin.
 
 # %%
-import pandas as pd
+def means(kind, name):
+    rows = beside(kind, name)
+    fit = np.exp(np.log(rows["train loss"]).mean())
+    return {"train loss": fit, "‖∇L‖": rows["gradient norm"].mean(), **rows[METRICS].mean()}
 
 
-def means(k, i):
-    on = found[k, six[i]]
-    values = [(1 if m == "NLL" else 100) * safe[m][k, i][on].mean() for m in METRICS]
-    return [10 ** level6[k, i][on].mean(), slope[k, six[i]][on].mean(), *values]
-
-
-lines = {"base": means(0, 0)}
-for i, name in enumerate(FIVE, 1):
-    lines |= {name: means(0, i), f"twin of {name}": means(1, i)}
-pd.DataFrame(lines, index=["train loss", "‖∇L‖", *METRICS]).T.map("{:.3g}".format)
+lines = {"base": means("regularised", "base")}
+for name in FIVE:
+    lines |= {name: means("regularised", name), f"twin of {name}": means("early-stopped twin", name)}
+pd.DataFrame(lines).T.map("{:.3g}".format)
 
 # %% [markdown]
 # Look at the second column. The augmented networks have a much larger slope `‖∇L‖` than their twins. Their training has come to rest, but at a minimum of *their own* objective, the loss on moved images; on the clean images they stand on a slope. "A sharp minimum" is a manner of speaking there, and the measures that see slopes, worst case and random direction, see it (04).
@@ -735,21 +675,21 @@ pd.DataFrame(lines, index=["train loss", "‖∇L‖", *METRICS]).T.map("{:.3g}"
 
 # %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
 c4 = {"SAM": "inconclusive", "aug": "holds", "aug+SAM": "holds", "wd": "holds", "wd+SAM": "inconclusive"}
-five("08.3", "has a lower test error than base (percentage points)", error, c4, "base", below=0)
+five("08.3", "has a lower test error than base (percentage points)", "test error", c4, RAW, below=0)
 
 # %% [markdown]
 # Three of the five, so by the rule C4 is met for the test error. Mind the sizes, though: weight decay's gain is a small fraction of a point.
 
 # %% slideshow={"slide_type": "fragment"}
-better = [count(error, -1, against) for against in AGAINST[:2]]
-worse_ece, worse_corrupted = (count(safe[m], 1, "base") for m in ("ECE", "corrupted error"))
+better = [count("test error", against, below=0) for against in (RAW, EARLY)]
+worse_ece, worse_corrupted = (count(metric, RAW, above=0) for metric in ("ECE", "corrupted error"))
 fl.claims.declare(
     "08.4", "C4, raw: at least three of the five regularisers have a lower test error than the baseline",
     better[0], "holds with a caveat", above=2.5, about={"C4": "supports"},
     caveat=f"the other metrics do not all follow: {worse_ece} of the five have a larger ECE than base, "
     f"{worse_corrupted} a larger error on corrupted images",
     detail=f"At equal train loss {better[1]} of the five are better than their twins",
-)  # fmt: skip
+)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ### At equal train loss
@@ -758,17 +698,16 @@ fl.claims.declare(
 
 # %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
 c3_twin = dict.fromkeys(FIVE, "does not hold here") | {"aug": "holds", "aug+SAM": "holds"}
-print(at_equal_loss.settle(10 ** np.nanmean(versus(sharp6["λ_max"], "aug", "early-stopped twin"))))
-sentence_twin = "is sharper than its early-stopped twin at equal train loss (log₁₀ of the factor in λ_max)"
-five("08.5", sentence_twin, sharp6["λ_max"], c3_twin, "early-stopped twin", above=0)
+print(at_equal_loss.settle(10 ** changes[EARLY].loc["aug", "lambda max"].mean()))
+five("08.5", "is sharper than its early-stopped twin (λ_max)", "lambda max", c3_twin, EARLY, above=0)
 
 # %% [markdown]
 # Then the test error:
 
 # %% slideshow={"slide_type": "fragment"}
 c4_twin = dict.fromkeys(FIVE, "holds") | {"SAM": "inconclusive"}
-sentence_twin = "has a lower test error than its early-stopped twin at equal train loss (percentage points)"
-five("08.6", sentence_twin, error, c4_twin, "early-stopped twin", below=0)
+sentence_twin = "has a lower test error than its early-stopped twin (percentage points)"
+five("08.6", sentence_twin, "test error", c4_twin, EARLY, below=0)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ### Everything in one table
@@ -777,21 +716,11 @@ five("08.6", sentence_twin, error, c4_twin, "early-stopped twin", below=0)
 
 
 # %%
-from scipy.stats import false_discovery_control, wilcoxon
-
-
-def marks_for(differences, sign):
-    kept = [d[np.isfinite(d)] for d in differences]
-    p = [wilcoxon(d).pvalue if len(d) >= 10 and d.any() else 1.0 for d in kept]
-    p = false_discovery_control(p, method="by")
-    signs = ["✓" if sign * d.mean() > 0 else "✗" for d in kept]
-    return ["no twin" if len(d) < 10 else "–" if q > 0.05 else mark for d, q, mark in zip(kept, p, signs)]
-
-
-def block(values, sign, against):
-    """Names × regularisers in one family of tests."""
-    marks = marks_for([versus(v, n, against) for n in FIVE for v in values.values()], sign)
-    return pd.DataFrame(np.reshape(marks, (5, -1)), index=FIVE, columns=values)
+def block(against, columns, sign):
+    """Regularisers × columns in one family of tests."""
+    tests = compare.signed_ranks(changes[against].loc[FIVE, columns])
+    marks = np.where(sign * tests["effect"] > 0, "✓", "✗")
+    return tests.assign(mark=np.where(tests["corrected p"] > 0.05, "–", marks))["mark"].unstack(0).loc[FIVE, columns]
 
 
 # %% [markdown]
@@ -799,11 +728,11 @@ def block(values, sign, against):
 
 # %% slideshow={"slide_type": "fragment"}
 tables = {}
-for against in AGAINST:
-    factor = [f"×{10 ** np.nanmean(versus(level6, n, against)):.2f}" for n in FIVE]
-    parts = {"": pd.DataFrame({"train loss": factor}, index=FIVE)}
-    parts |= {"sharper?": block(sharp6, 1, against), "better?": block(safe, -1, against)}
-    tables[f"against {against}"] = pd.concat(parts, axis=1)
+for against, change in changes.items():
+    factor = 10 ** change["train loss"].groupby("control").mean()[FIVE]
+    parts = {"": factor.map("×{:.2f}".format).to_frame()}
+    parts |= {"sharper?": block(against, MEASURES, 1).rename(columns=LABELS), "better?": block(against, METRICS, -1)}
+    tables[against] = pd.concat(parts, axis=1)
 table = pd.concat(tables)
 table
 
@@ -817,35 +746,30 @@ table
 # "The baseline ends flatter and still does worse on *all* safety metrics." So a regulariser speaks for C5 if it is sharper (`λ_max`) and better on all five metrics, by the table. Threshold: three of the five.
 
 # %% slideshow={"slide_type": "fragment"}
-raw, equal = (table.loc[f"against {against}"] for against in AGAINST[:2])
+raw, equal = table.loc[RAW], table.loc[EARLY]
 both = [(part["sharper?", "λ_max"] == "✓") & (part["better?"] == "✓").all(axis=1) for part in (raw, equal)]
 fl.claims.declare(
     "08.7",
     "C5: at least three of the five regularisers are sharper than base and better on all five metrics",
     both[0].sum(), "does not hold here", above=2.5, about={"C5": "against"},
     detail=f"Raw: {', '.join(raw.index[both[0]]) or 'none of them'}; "
-    f"at equal train loss: {', '.join(raw.index[both[1]]) or 'none of them'}",
-)  # fmt: skip
+    f"at equal train loss: {', '.join(equal.index[both[1]]) or 'none of them'}",
+)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ### The sweep of SAM's radius
 #
-# The paper's six radii, with the early-stopped twin beside each. Left the train loss, in the middle `λ_max`, on the right the test error; bars are 95 % intervals, dotted lines the baseline.
+# The paper's six radii, with the early-stopped twin beside each. Left the train loss, in the middle `λ_max`, on the right the test error; means over the seeds in 95 % intervals, dotted lines the baseline.
 
 # %% slideshow={"slide_type": "fragment"}
 fig, axes = plt.subplots(1, 3, figsize=(10.5, 3.6))
-places = [settings.index((rho, 0.0, 0.0)) for rho in RHOS]
-losses = np.log10((level * (1 + mismatch)).numpy())
-panels = ("train loss", losses), ("λ_max", sharp["λ_max"]), ("test error (%)", np.log10(test_error))
-for ax, (name, values) in zip(axes, panels):
-    for k, (label, mark, colour) in enumerate(LOOKS[:2]):
-        there = [(rho, values[k, i][found[k, i]]) for rho, i in zip(RHOS, places) if found[k, i].sum() >= 10]
-        rho, (centre, half) = [rho for rho, _ in there], np.array([interval(d) for _, d in there]).T
-        bars = abs(10 ** np.array([centre - half, centre + half]) - 10**centre)
-        look = {"marker": mark, "color": colour, "ls": "--" if k else "-", "label": label if k else "SAM"}
-        ax.errorbar(rho, 10**centre, yerr=bars, **look)
-    ax.axhline(10 ** values[0, 0].mean(), color=fl.plots.GREY, ls=":", lw=1.8)
-    ax.set(xscale="log", xlabel="radius ρ", title=name)
+for ax, (column, title) in zip(axes, (("train loss",) * 2, ("lambda max", "λ_max"), ("test error", "test error (%)"))):
+    for kind, label, line in zip(KINDS, ("SAM", "early-stopped twin"), ("-", "--")):
+        there = {rho: rows[column] for rho in RHOS if len(rows := beside(kind, NAMES[rho, 0.0, 0.0]))}
+        mark, colour = LOOKS[kind]
+        fl.plots.band([*there], pd.DataFrame(there).T, ax, None, marker=mark, color=colour, ls=line, label=label)
+    ax.axhline(home[column].mean(), color=fl.plots.GREY, ls=":", lw=1.8)
+    ax.set(xscale="log", xlabel="radius ρ", title=title)
 for ax, ticks in zip(axes, ([5e-4, 1e-3, 2e-3, 3e-3], [0.005, 0.01, 0.02, 0.05])):
     ax.set(yscale="log", yticks=ticks, yticklabels=ticks)
     ax.minorticks_off()
@@ -864,15 +788,19 @@ fl.plots.show(fig, "train loss, top eigenvalue and test error over the radius of
 # All 420 networks: 21 settings, 20 seeds. Forget for a moment which regulariser made them.
 
 # %% slideshow={"slide_type": "fragment"}
-groups = {"base": [0], "weight decay": range(1, 7), "augmentation": range(7, 13)}
-groups |= {"SAM": range(13, 19), "pairs": [19, 20]}
+def maker(name):
+    rho, decay, amount = SETTINGS[name]
+    return {0: "base", 1: "SAM", 2: "weight decay", 4: "augmentation"}.get((rho > 0) + 2 * (decay > 0) + 4 * (amount > 0), "pairs")
+
+
+made_by, labels = regularised["control"].map(maker), ["base", "weight decay", "augmentation", "SAM", "pairs"]
 colours = ["black", fl.plots.ORANGE, fl.plots.BLUE, fl.plots.PURPLE, fl.plots.BROWN]
 fig, axes = plt.subplots(1, 2, figsize=(9.5, 4))
-for ax, measure in zip(axes, ("λ_max", "κ")):
-    for (name, rows), mark, colour in zip(groups.items(), "o^sDv", colours):
-        height = 10 ** sharp[measure][0][rows].flatten()
-        ax.loglog(level[rows].flatten(), height, mark, ms=4, color=colour, label=name)
-    ax.set(xlabel="train loss (clean images)", title=measure)
+for ax, measure in zip(axes, ("lambda max", "relative flatness")):
+    for label, mark, colour in zip(labels, "o^sDv", colours):
+        rows = regularised[made_by == label]
+        ax.loglog(rows["train loss"], rows[measure], mark, ms=4, color=colour, label=label)
+    ax.set(xlabel="train loss (clean images)", title=LABELS[measure])
 axes[0].legend(fontsize=10, markerscale=2)
 fl.plots.show(fig, "sharpness over train loss for 420 networks: one rising band, with augmentation above it")
 
@@ -884,35 +812,27 @@ fl.plots.show(fig, "sharpness over train loss for 420 networks: one rising band,
 
 
 # %%
-from scipy.stats import rankdata
-
-
-def correlation(a, b, given=None):
-    """Spearman's rank correlation of a and b (21,), or the partial one given a third."""
-    a, b = (rankdata(v) for v in (a, b))
-    if given is not None:
-        g = rankdata(given)
-        a, b = (v - np.polyval(np.polyfit(g, v, 1), g) for v in (a, b))
-    return np.corrcoef(a, b)[0, 1]
-
-
-def per_seed(measure, of, given=None):
-    others = [of] if given is None else [of, given]
-    return np.array([correlation(sharp[measure][0, :, s], *[o[:, s] for o in others]) for s in SEEDS])
+def per_seed(measure, of, given=()):
+    """One number per seed; NaN where `given` is in the order of the measure itself, so that nothing is left."""
+    parts = [part for _, part in regularised.groupby("seed")]
+    alike = [any(part[measure].rank().equals(part[g].rank()) for g in given) for part in parts]
+    others = [[part[g] for g in given] for part in parts]
+    found = [np.nan if same else compare.correlation(part[measure], part[of], other)
+             for part, same, other in zip(parts, alike, others)]
+    return np.array(found)
 
 
 # %% [markdown]
 # Means over the twenty seeds:
 
 # %% slideshow={"slide_type": "fragment"}
-wrong_share, fit = test_error[0], level.numpy()
-columns = {"with train loss": (fit,), "with test error": (wrong_share,)}
-columns |= {"with test error, given train loss": (wrong_share, fit)}
-found_r = {name: [per_seed(m, *others).mean() for m in MEASURES] for name, others in columns.items()}
-pd.DataFrame(found_r, index=MEASURES).map("{:+.2f}".format)
+columns = {"with train loss": ("train loss",), "with test error": ("test error",)}
+columns |= {"with test error, given train loss": ("test error", ["train loss"])}
+found_r = {name: [np.nanmean(per_seed(m, *others)) for m in MEASURES] for name, others in columns.items()}
+pd.DataFrame(found_r, index=LABELS.values()).map("{:+.2f}".format)
 
 # %% [markdown]
-# The first column says: tell me the train loss, and I can nearly order the networks by their sharpness. The second: pooled over our settings, sharpness says next to nothing about test error. The third: *given* the train loss, the sharper settings tend to be the better ones. All three depend on which settings we put into the pool: they describe this pool, and no law.
+# The first column says: tell me the train loss, and I can nearly order the networks by their sharpness. The second: pooled over our settings, sharpness says next to nothing about test error. The third: *given* the train loss, the sharper settings tend to be the better ones. (By Fisher-Rao, in some seeds, the order is exactly that of the train losses, and nothing is left to correlate: such seeds do not count.) All three depend on which settings we put into the pool: they describe this pool, and no law.
 
 # %% [markdown]
 # The 2023 study reported correlations of sharpness with train loss from 0.67 to 1.0 on its image networks. Bound set before: for `λ_max`, above 0.67.
@@ -920,9 +840,9 @@ pd.DataFrame(found_r, index=MEASURES).map("{:+.2f}".format)
 # %% slideshow={"slide_type": "fragment"}
 fl.claims.declare(
     "08.8", "over 21 settings the order of λ_max is the order of the train losses: Spearman above 0.67",
-    per_seed("λ_max", fit), "holds", above=0.67,
+    per_seed("lambda max", "train loss"), "holds", above=0.67,
     detail=f"Twenty seeds; train losses from {level.min():.4f} to {level.max():.2f}",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # **A caution about "given the train loss".** The regulariser *causes* the train loss; the train loss is then one of the ways in which it acts on sharpness, a *mediator*. To hold a mediator fixed is not to remove a nuisance: it asks another question. "Is an augmented network sharper?" and "is it sharper than a baseline stopped at its train loss?" are both good questions with true answers. The mistake is to answer one of them with the number of the other. (And a partial correlation over a mixture of regularisers is the crudest form of the second; the twins are the fine one.)
@@ -950,17 +870,14 @@ def described(setting):
     return ", ".join(f"{n} = {v:g}" for n, v in zip(("ρ", "λ", "a"), setting) if v)
 
 
-def against_base(i):
-    """log₁₀ of the factor in λ_max, and the change of the test error in points, per seed."""
-    return sharp["λ_max"][0, i] - sharp["λ_max"][0, 0], test_error[0, i] - test_error[0, 0]
-
-
-for i, setting in enumerate(settings[1:], 1):
-    (factor, half), (change, reach) = map(interval, against_base(i))
+change = changes[RAW]
+for setting in [*sweeps.values(), CONTROLS["aug+SAM"], CONTROLS["wd+SAM"]]:
+    (factor, half), (points, reach) = (interval(change.loc[NAMES[setting], c]) for c in ("lambda max", "test error"))
     across = "sharper" if factor > half else "flatter" if factor < -half else "equally sharp"
-    up = "better" if change < -reach else "worse" if change > reach else "no different"
-    line = f"{described(setting):20s} train loss {level[i].mean():.4f}   λ_max × {10**factor:5.2f}"
-    print(f"{line}   test error {change:+.2f} points   {across}, {up}")
+    up = "better" if points < -reach else "worse" if points > reach else "no different"
+    fit = twenty["regularised", NAMES[setting]]["train loss"].mean()
+    line = f"{described(setting):20s} train loss {fit:.4f}   λ_max × {10**factor:5.2f}"
+    print(f"{line}   test error {points:+.2f} points   {across}, {up}")
 
 # %% [markdown]
 # All of sharper and better, sharper and worse, flatter and better can be had from *augmentation alone*, by turning one knob. From `a = 0.5` on, sharpness rises with the amount; the test error falls and then rises. A study that happened to choose a small `a` would have reported that augmentation finds flat minima, and that flat is good.
@@ -968,20 +885,20 @@ for i, setting in enumerate(settings[1:], 1):
 # Two claims on this (they were written after a first look at the sweep, so they describe and do not test):
 
 # %% slideshow={"slide_type": "fragment"}
-weak, strong = (settings.index((0.0, 0.0, a)) for a in (0.5, 2.0))
-(factor, change), (factor_2, change_2) = against_base(weak), against_base(strong)
+weak, strong = change.loc["a = 0.5"], change.loc["a = 2"]
+fits = {name: twenty["regularised", name]["train loss"].mean() for name in ("base", "a = 0.5", "a = 2")}
 display(fl.claims.declare(
     "08.9 weak", "augmentation by a = 0.5 ends flatter than base, and its test error is lower",
-    factor, "holds", below=0,
-    detail=f"log₁₀ of the factor in λ_max, 20 seeds; test error {change.mean():+.2f} points; "
-    f"train loss {level[weak].mean():.4f}, of base {level[0].mean():.4f}",
-))  # fmt: skip
+    weak["lambda max"], "holds", below=0,
+    detail=f"log₁₀ of the factor in λ_max, 20 seeds; test error {weak['test error'].mean():+.2f} points; "
+    f"train loss {fits['a = 0.5']:.4f}, of base {fits['base']:.4f}",
+))
 display(fl.claims.declare(
     "08.9 strong", "augmentation by a = 2 ends sharper than base, and its test error is higher",
-    change_2, "holds", above=0,
-    detail=f"points of test error, 20 seeds; λ_max × {10 ** factor_2.mean():.1f}; "
-    f"train loss {level[strong].mean():.3f}, of base {level[0].mean():.4f}",
-))  # fmt: skip
+    strong["test error"], "holds", above=0,
+    detail=f"points of test error, 20 seeds; λ_max × {10 ** strong['lambda max'].mean():.1f}; "
+    f"train loss {fits['a = 2']:.3f}, of base {fits['base']:.4f}",
+))
 
 # %% [markdown]
 # There is a way to see all of this at once that does not mention flatness. It is an interpretation, in the spirit of C6, and nothing here tests it: the augmentation changes *which function* is to be learned. A little of it fills gaps between the training images, too much of it asks for things that no test image shows, and the train loss follows how hard the task has become.
@@ -1016,7 +933,7 @@ twelve = fl.exercises.Exercise(
         "not yet divided by N = 12": 12 * sum(abs(w) for w in weighted),
     },
     praise="the signed sum would have been less than a quarter of it: the first bin is too modest, the last too bold.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Your answer:
@@ -1070,7 +987,7 @@ warm = fl.exercises.Exercise(
         "D, E and F are decided by the largest logit as well": {"A"},
     },
     praise="whatever looks at decisions alone is blind to T; so a regulariser that only changes the confidence cannot move A, D, E or F.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Your answer, a set of letters such as `{"A", "B"}`:
@@ -1114,7 +1031,7 @@ level_only = fl.exercises.Exercise(
         "the loss is in nats: use exp(−L), not 2^(−L)": lambda L, K: (1 - 2**-L) * K / (K - 1),
     },
     praise="the next cells train such networks, for augmentation and weight decay.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Your answer (`math.exp` is at hand):
@@ -1144,36 +1061,27 @@ level_only.check(smoothing)
 # </details>
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# **What comes of it.** For every seed a smoothed baseline with its own ε (by the right formula, whatever you wrote above). Measured on hard labels, as always. We take augmentation and weight decay. (SAM ends *below* base, where smoothing cannot go.) The formula is a first guess: it forgets that base itself, with ε = 0, does not reach loss 0 in 1,200 steps. Two corrections along the straight line from base to the last guess do the rest.
+# **What comes of it.** `fl.compare.smoothed` trains for every seed a smoothed baseline with its own ε (by the right formula, whatever you wrote above). Measured on hard labels, as always. We take augmentation and weight decay. (SAM ends *below* base, where smoothing cannot go.) The formula is a first guess: it forgets that base itself, with ε = 0, does not reach loss 0 in 1,200 steps. Two corrections along the straight line from base to the last guess do the rest.
 
 # %%
-goals = level[[settings.index(CONTROLS[name]) for name in ("aug", "wd")]]  # (2, seeds)
-
-
 def smooth(epsilon):
-    seeds = [*SEEDS] * len(epsilon)
-    run = ensemble.train(net, pools[0.0], y.repeat(10), seeds, 1200, label_smoothing=epsilon.flatten(), **recipe)
-    return run.theta.unflatten(0, (-1, 20))
+    objective = fl.NetworkLoss(net, pools[0.0], y.repeat(10), seeds=[*SEEDS] * len(epsilon))
+    return fl.train(objective, 1200, label_smoothing=epsilon.flatten(), **recipe).theta.unflatten(0, (-1, 20))
 
 
-epsilon = torch.tensor([[level_only.answer(L, 10) for L in row] for row in goals.tolist()])
-for _ in range(2):
-    epsilon = epsilon * (goals - level[0]) / (train_loss(smooth(epsilon)) - level[0])
-smoothed = smooth(epsilon)
+goals = level[[[*SETTINGS].index(name) for name in ("aug", "wd")]]  # (2, seeds)
+smoothed = compare.smoothed(loss.at(theta[0]), smooth, goals)
 
 # %% [markdown]
 # Measured like all the others:
 
 # %%
-off = (train_loss(smoothed) / goals - 1).numpy()
-top = top_eigenvalue(loss_of(smoothed)).log10().view(2, 20).numpy()
-wrong = 100 * (1 - fl.safety.accuracy(loss_of(smoothed).outputs(inputs=x_test), y_test)).view(2, 20).numpy()
-rest = {}
-for row, name in enumerate(("aug", "wd")):
-    ok, i = abs(off[row]) <= 0.1, settings.index(CONTROLS[name])
-    rest[name] = (sharp["λ_max"][0, i] - top[row])[ok]
-    (a, b), (c, d) = interval(rest[name]), interval((test_error[0, i] - wrong[row])[ok])
-    print(f"{name:4s} {ok.sum()} smoothed twins, mean mismatch {100 * off[row].mean():+.1f} %")
+index = pd.MultiIndex.from_product([("aug", "wd"), SEEDS], names=["control", "seed"])
+twins = measured(smoothed.theta).set_index(index).reset_index()
+rest = compare.differences(regularised, ["lambda max", "test error"], twins, ["lambda max"])
+for name, found, off in zip(("aug", "wd"), smoothed.found, smoothed.loss / smoothed.target - 1):
+    (a, b), (c, d) = interval(rest.loc[name, "lambda max"]), interval(rest.loc[name, "test error"])
+    print(f"{name:4s} {found.sum()} smoothed twins, mean mismatch {100 * off.mean():+.1f} %")
     print(f"     λ_max × {10**a:.2f} [{10 ** (a - b):.2f}, {10 ** (a + b):.2f}]   test error {c:+.2f} ± {d:.2f} points")
 
 # %% [markdown]
@@ -1182,10 +1090,10 @@ for row, name in enumerate(("aug", "wd")):
 # %% slideshow={"slide_type": "fragment"}
 fl.claims.declare(
     "08.10", "weight decay is sharper than a label-smoothed baseline of the same train loss",
-    rest["wd"], "holds", above=0,
-    detail=f"log₁₀ of the factor in λ_max, {len(rest['wd'])} seeds; against the early-stopped twin "
-    f"{np.nanmean(versus(sharp6['λ_max'], 'wd', 'early-stopped twin')):+.3f}",
-)  # fmt: skip
+    rest.loc["wd", "lambda max"].dropna(), "holds", above=0,
+    detail=f"log₁₀ of the factor in λ_max, {rest.loc['wd', 'lambda max'].count()} seeds; against the early-stopped twin "
+    f"{changes[EARLY].loc['wd', 'lambda max'].mean():+.3f}",
+)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Take away
