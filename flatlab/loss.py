@@ -17,6 +17,7 @@ from flatlab.objective import Objective, require_finite
 GRAPH_BYTES = 2**30  # what the graph of one gradient may take before members and data are split
 SKEW = 1e-3  # |<u, Hv> - <v, Hu>| as a share of |Hu||v|, above which a second derivative is wrong
 TRAINED, DROPOUT = nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd
+MIXING = nn.modules.batchnorm._BatchNorm  # in eval mode, too, if it has no statistics of its own
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor, smoothing: Tensor | float = 0.0) -> Tensor:
@@ -253,7 +254,7 @@ class NetworkLoss(Objective):
     def chunk(self, rows: int = 1) -> int:
         """How many samples of each of `rows` members are evaluated at once."""
         fitting = max(1, GRAPH_BYTES // (4 * self._per_sample))  # double backward keeps about four times as many bytes
-        if self._training:  # batch norm sees the batch whole
+        if self._training or self._modules.mixes:  # batch norm sees the batch whole
             return self.count
         return self._given or (self.count if rows * self.count <= fitting else min(fitting, self.count))
 
@@ -428,8 +429,8 @@ class NetworkLoss(Objective):
         y = self._y[:1, :2]
         self._losses(z, y)
         if x.shape[1] > 1:
-            bytes_of = [self._saved_bytes(rows, x[:, :n], y[:, :n]) for n in (1, 2)]
-            self._per_sample = max(1, bytes_of[1] - bytes_of[0])
+            fixed = 0 if self._modules.mixes else self._saved_bytes(rows, x[:, :1], y[:, :1])
+            self._per_sample = max(1, self._saved_bytes(rows, x, y) - fixed)
 
     def _check_targets(self, shape):
         labels = self.targets
@@ -480,11 +481,12 @@ class Modules:
             raise ValueError("model has no trainable weights: set requires_grad=True on those that you measure")
         self.size = sum(shape.numel() for shape in self.shapes.values())
         try:
-            self.private = deepcopy(self.model).eval().requires_grad_(False)
+            self.private = _copied(self.model).eval().requires_grad_(False)
         except RuntimeError as error:
             raise ValueError(f"model cannot be copied: it holds a tensor with a graph, detach it ({error})") from error
         self.trainer: nn.Module | None = None  # a copy in training mode, made when it is needed
         self.has_images = any(isinstance(m, nn.Conv2d) for m in self.model.modules())
+        self.mixes = any(isinstance(m, MIXING) and m.running_mean is None for m in self.model.modules())
         self.batches: bool | None = None  # does vmap work?
         self.copies = self.symmetric = False
 
@@ -495,10 +497,9 @@ class Modules:
         """
         network = self._in_training(momentum) if training else self.private
         frozen = self._frozen(theta)
-        if self.copies:
-            theta, x = theta.clone(), x.clone()
 
         def one(row, sample, own):
+            sample = sample.clone() if self.copies else sample
             return self._call(network, frozen | own | self._cut(row), sample, head)
 
         with _plain_attention():
@@ -531,7 +532,7 @@ class Modules:
 
     def fresh_buffers(self, members: int) -> dict[str, Tensor]:
         """`stacked_buffers` with batch norm's statistics as in a new network."""
-        fresh = deepcopy(self.model)
+        fresh = _copied(self.model)
         for module in fresh.modules():
             if isinstance(module, TRAINED) and module.track_running_stats:
                 module.reset_running_stats()
@@ -539,10 +540,13 @@ class Modules:
 
     def _in_training(self, momentum):
         if self.trainer is None:
-            self.trainer = deepcopy(self.private).train()
+            self.trainer = _copied(self.private).train()
             self.momenta = {m: m.momentum for m in self.trainer.modules() if isinstance(m, TRAINED)}
+        if self.trainer.training != (momentum is None):  # where statistics are measured, dropout is off
+            self.trainer.train(momentum is None)
         for module, own in self.momenta.items():
             module.momentum = own if momentum is None else momentum
+            module.training = True
         return self.trainer
 
     def _each(self, one, theta, x, buffers):
@@ -576,6 +580,7 @@ class Modules:
 
     def _cut(self, row):
         pieces = row.split([shape.numel() for shape in self.shapes.values()])
+        pieces = [p.clone() for p in pieces] if self.copies else pieces
         return {name: p.view(shape) for (name, shape), p in zip(self.shapes.items(), pieces, strict=True)}
 
     def _frozen(self, like):
@@ -751,6 +756,12 @@ def _product(leaf, slope, v):
     if not slope.requires_grad:  # a loss that is affine in the weights
         return torch.zeros_like(leaf)
     return autograd.grad(slope, leaf, v, retain_graph=True, materialize_grads=True)[0]
+
+
+def _copied(model):
+    """A copy; tensors that carry a graph, such as the weights of pruned layers, are copied without it."""
+    parts = [t for m in model.modules() for held in (vars(m), m._parameters, m._buffers) for t in held.values()]
+    return deepcopy(model, {id(t): t.detach().clone() for t in parts if isinstance(t, Tensor) and not t.is_leaf})
 
 
 def flat_weights(model: nn.Module) -> Tensor:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 CHEAP = ("train loss", "gradient norm", "lambda max", "relative flatness", "fisher rao")
 
 
+NOT_LAST = "head {!r} does not produce the outputs of model: name the linear layer that is the last operation, head=…"
+
+
 class Undefined(ValueError):
     """A measure that this network or loss does not have."""
 
@@ -187,12 +190,14 @@ class RelativeFlatness(OfNetwork):
 
     def weight(self, theta: Tensor) -> Tensor:
         """The head's weight `(..., K, d)`."""
-        one = self.loss.first(1)
-        return one.averaged(lambda rows, x, y: one.features(rows, x, self.head)[1], theta)
+        few = self.loss.first(2)
+        return few.averaged(lambda rows, x, y: few.features(rows, x, self.head)[1], theta)
 
     def _value(self, theta):
         weight = self.weight(theta)
         features, z = self.loss.collected(self._ends, theta).split([weight.shape[-1], weight.shape[-2]], -1)
+        if self.strict:
+            self._check(features, weight, require_finite(z))
         if self.normalise:
             variance = features.var(-2, correction=0, keepdim=True)
             sd = torch.where(variance > 0, variance, torch.ones_like(variance)).sqrt()
@@ -203,12 +208,17 @@ class RelativeFlatness(OfNetwork):
 
     def _ends(self, rows, x, y):
         """Features and outputs side by side, `(R, N, d + K)`."""
-        features, _, produced, z = self.loss.features(rows, x, self.head)
-        if self.strict:
-            require_finite(z)
-        if produced.shape != z.shape or (self.strict and not torch.equal(produced, z)):
-            raise Undefined(f"head {self.head!r} does not produce the outputs of model: name the last linear layer")
+        features, weight, _, z = self.loss.features(rows, x, self.head)
+        if features.shape[:-1] != z.shape[:-1] or weight.shape[-2] != z.shape[-1]:
+            raise Undefined(NOT_LAST.format(self.head))
         return torch.cat([features, z], -1)
+
+    def _check(self, features, weight, z):
+        """Are the outputs `W φ` and a constant?"""
+        bias = z - features @ weight.mT
+        size = features.norm(dim=-1).max() * weight.norm(dim=-1).max() + z.abs().max()
+        if (bias - bias[..., :1, :]).abs().max() > 1e3 * torch.finfo(z.dtype).eps * size:
+            raise Undefined(NOT_LAST.format(self.head))
 
 
 def table(
