@@ -15,4 +15,10 @@ import lazy_loader
 
 __version__ = "0.1.0"
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # the names in __init__.pyi
+_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # the names in __init__.pyi
+
+
+def __getattr__(name: str):
+    if name not in __all__:
+        raise AttributeError(f"flatlab has no {name!r}; it offers: {', '.join(__all__)}")
+    return _load(name)

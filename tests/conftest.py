@@ -45,7 +45,7 @@ def _notes(reports, name):
 
 def _browser(reports):
     """Whether the browser test ran, and if not, why."""
-    reports = [report for report in reports if "test_browser.py" in report.nodeid]
+    reports = [report for report in reports if "test_browser.py::" in report.nodeid]
     if not reports:
         return "not part of this run"
     if reports[0].skipped:

@@ -84,7 +84,7 @@ def missing_hints(node, where=""):
     for part in node.body:
         if isinstance(part, ast.ClassDef) and not part.name.startswith("_"):
             yield from missing_hints(part, f"{part.name}.")
-        elif isinstance(part, ast.FunctionDef) and not private(part.name):
+        elif isinstance(part, ast.FunctionDef) and re.match("__(init|new|call)__|[^_]", part.name):
             spec = part.args
             arguments = [*spec.posonlyargs, *spec.args, *spec.kwonlyargs, *filter(None, [spec.vararg, spec.kwarg])]
             untyped = [a.arg for a in arguments[bool(where) :] if a.annotation is None]
