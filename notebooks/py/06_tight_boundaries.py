@@ -222,13 +222,13 @@ for k in range(2):
 assert ((trace - estimate).abs() < 4 * estimate.stderr).all()
 
 # %% [markdown]
-# Then all of them. With momentum β and step size η, the largest curvature at which descent stays stable is `2(1 + β)/η` (05 shows what happens there). Is the optimiser near that cap? (Ten steps of Lanczos are enough to see.) And how well do the train losses agree where they should?
+# Then all of them. With momentum β and step size η, the largest curvature at which descent stays stable is `2(1 + β)/η` (05 shows what happens there). Is the optimiser near that cap? No eigenvalue of `G` is larger than its trace. And how well do the train losses agree where they should?
 
 # %%
 sharp = {(f, stop): measure(nets[f][stop]) for f, stop in good}
-largest = max(fl.curvature.eigenvalues(nets[f][stop], steps=10).max().item() for f, stop in good)
+largest = max(found["trace"].max().item() for found in sharp.values())
 cap = 2 * (1 + protocol["momentum"]) / protocol["lr"]
-print(f"largest λ_max of {len(sharp) * SEEDS:,} networks: {largest:.0f};  2(1 + β)/η = {cap:.0f}")
+print(f"largest trace of {len(sharp) * SEEDS:,} networks: {largest:.0f};  2(1 + β)/η = {cap:.0f}")
 matched = torch.stack([sharp[f, 0.01]["train loss"] for f in (loose, tight)])
 print(f"train losses at the stop 0.01: {matched.min():.4f} to {matched.max():.4f}")
 
@@ -341,12 +341,8 @@ sets = [circles(f) for f in nine]
 xs, ys = [s.x for s in sets], [s.y for s in sets]
 times = list(range(0, STEPS + 1, 20))
 seed0 = fl.train(fl.NetworkLoss(net, xs, ys, seeds=[0] * 9), STEPS, keep=times, **protocol)
-way = seed0.loss().at(torch.stack([seed0.kept[t] for t in times]))  # (times, 9) networks
-path = {
-    "train loss": way(), "tr H": measure(way)["trace"],
-    "λ_max": fl.curvature.eigenvalues(way, steps=10)[..., 0], "κ": fl.sharpness.relative_flatness(way),
-}
-path = {name: values.T for name, values in path.items()}  # each (9, times)
+path = [measure(seed0.loss(step=t)) for t in times]
+path = {name: torch.stack([p[name] for p in path]).T for name in ("train loss", "trace")}  # each (9, times)
 
 # %% [markdown]
 # Which moments can be shown: the epochs of a slider (10 steps are an epoch), and for each network the moment nearest to train loss 0.01.
@@ -439,7 +435,7 @@ def draw_race(ax):
     ax.set(xlabel="train loss", title="tr H over train loss")
 
     def update(i, at):
-        level, trace = path["train loss"], path["tr H"]
+        level, trace = path["train loss"], path["trace"]
         trail.set_data(level[i, : at[i] + 1], trace[i, : at[i] + 1])
         others.set_data(level[range(9), at], trace[range(9), at])
         mine.set_data([level[i, at[i]]], [trace[i, at[i]]])
@@ -452,18 +448,25 @@ def draw_race(ax):
 # %% [markdown]
 # The **dials**: train loss, trace, `λ_max` and relative flatness κ, each relative to the `f = 0.3` network at the same stop.
 
-
 # %%
+names = ["train loss", "trace", "lambda max", "relative flatness"]
+dials = {
+    k: fl.sharpness.table(seed0.loss(step=times[k]), names[::2] + names[3:], steps=10).assign(trace=path["trace"][:, k])[names]
+    for k in {k for _, k in needed}
+}
+
+
 def draw_dials(ax):
-    bars = ax.barh([*path], [0.0] * 4, left=1, color=[fl.plots.GREY] + [fl.plots.BLUE] * 3)
+    symbols = [fl.sharpness.SYMBOLS[name] for name in names]
+    bars = ax.barh(symbols, [0.0] * 4, left=1, color=[fl.plots.GREY] + [fl.plots.BLUE] * 3)
     ax.axvline(1, color="black", lw=1)
     ax.set(xscale="log", xlim=(0.05, 200), title="relative to f = 0.3")
     ax.set(xticks=[0.1, 1, 10, 100], xticklabels=["× 0.1", "× 1", "× 10", "× 100"])
     ax.invert_yaxis()
 
     def update(i, at):
-        for bar, values in zip(bars, path.values(), strict=True):
-            bar.set_width((values[i, at[i]] / values[2, at[2]]).item() - 1)
+        for bar, value in zip(bars, dials[at[i]].loc[i] / dials[at[2]].loc[2], strict=True):
+            bar.set_width(value - 1)
 
     return update
 
@@ -483,7 +486,7 @@ def build(fig):
         see_race(i, at)
         see_dials(i, at)
         _, _, _, margin, wrong = frames[i, at[i]]
-        level, trace = path["train loss"][i, at[i]], path["tr H"][i, at[i]]
+        level, trace = path["train loss"][i, at[i]], path["trace"][i, at[i]]
         state = f"all 100 points right, margin {margin:.3f} of at most {(1 - f) / 2:.2f}"
         state = f"{len(wrong)} of 100 points wrong" if len(wrong) else state
         where = f"f = {f}, epoch {times[at[i]] // 10}"
