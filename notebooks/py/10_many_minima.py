@@ -72,8 +72,9 @@ SCALE = fl.scale()  # "laptop"; "paper" runs the full protocol: fl.scale("paper"
 from itertools import product
 
 import pandas as pd
-from flatlab import ensemble, statistics
+from flatlab import compare
 from IPython.display import display
+from tqdm.auto import tqdm
 
 digits = fl.data.digits(train=300, seed=1)
 mean = digits.x.mean(0)
@@ -84,10 +85,8 @@ x_test, y_test = digits.x_test - mean, digits.y_test
 # Each image turned by up to 15° and shifted by up to half a pixel; a pool holds ten copies of every image, moved or (without augmentation) all alike.
 
 # %%
-from flatlab.training import turn_and_shift
-
 random, images = torch.Generator().manual_seed(0), digits.x.view(-1, 1, 8, 8)
-moved_pool = torch.cat([turn_and_shift(images, random) for _ in range(10)]).flatten(1) - mean
+moved_pool = torch.cat([fl.images.turn_and_shift(images, random) for _ in range(10)]).flatten(1) - mean
 pools = {False: x.repeat(10, 1), True: moved_pool}
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
@@ -97,7 +96,7 @@ pools = {False: x.repeat(10, 1), True: moved_pool}
 CONTROLS = {
     "base": (0.0, 0.0, False), "SAM": (0.05, 0.0, False), "aug": (0.0, 0.0, True),
     "aug+SAM": (0.05, 0.0, True), "wd": (0.0, 5e-4, False), "wd+SAM": (0.05, 5e-4, False),
-}  # fmt: skip
+}
 FIVE = list(CONTROLS)[1:]
 strengths = pd.DataFrame(CONTROLS, index=["rho", "weight_decay", "augment"]).T
 cells = pd.DataFrame(fl.study.grid(batch=(25, 50), lr=(0.3, 0.03), control=CONTROLS, seed=range(10)))
@@ -115,16 +114,15 @@ def net(seed=0):
 
 def train(table, epochs=100):
     """A table with a row per network: their weights (networks, parameters), in order."""
-    theta = torch.empty(len(table), 64 * 32 + 32 + 32 * 10 + 10)
-    for (batch, _), part in table.groupby(["batch", table["rho"] > 0]):
-        own = {name: torch.tensor(part[name].astype(float).to_numpy()) for name in ("lr", "rho", "weight_decay")}
-        run = ensemble.train(
-            net, [pools[a] for a in part["augment"]], y.repeat(10), part["seed"], epochs * 300 // batch,
-            batch=batch, momentum=0.9, schedule="cosine", **own,
-        )  # fmt: skip
+    weights = {}
+    for (batch, sam), part in table.groupby(["batch", table["rho"] > 0]):
+        own = {name: part[name].astype(float).tolist() for name in ("lr", "weight_decay", *["rho"] * sam)}
+        objective = fl.NetworkLoss(net, [pools[a] for a in part["augment"]], y.repeat(10), seeds=part["seed"])
+        recipe = {"batch": batch, "momentum": 0.9, "schedule": "cosine", "rule": fl.training.sam if sam else None}
+        run = fl.train(objective, epochs * 300 // batch, **recipe, **own)
         assert not run.diverged.any()
-        theta[part.index] = run.theta
-    return theta
+        weights |= dict(zip(part.index, run.theta))
+    return torch.stack([weights[row] for row in table.index])
 
 
 theta = train(grid)
@@ -156,20 +154,13 @@ fixed_guess = fl.predictions.ask(
 #
 # ### λ_max of hundreds of networks
 #
-# The batched **Lanczos iteration** that 08 builds is `fl.curvature.top_eigenvalue`: ten Hessian-vector products span a small space, in which `H` is a 10 × 10 tridiagonal matrix. Each product serves all networks of the ensemble at once. Against `eigenvalues`, which takes the networks one by one and iterates until it is sure, for one network of each control and cell:
+# `fl.curvature.eigenvalues` takes one network or many at once, by the **Lanczos iteration** that 08 builds. With `steps=10` ten Hessian-vector products span a small space, in which `H` is a 10 × 10 tridiagonal matrix; each product serves all networks at once. Left to itself it goes on until it is sure. For one network of each control and cell:
 
 # %%
-from flatlab.curvature import top_eigenvalue
-
-
-def loss_of(theta):
-    return fl.EnsembleLoss(net(), theta, x, y)
-
-
-some = loss_of(theta[::10])
-with fl.threads(1):
-    exact = torch.tensor([v.item() for v in fl.curvature.eigenvalues(some)])
-    off = (top_eigenvalue(some) / exact - 1).abs().max().item()
+loss = fl.NetworkLoss(net(), x, y)
+some = loss.at(theta[::10])
+quick, exact = (fl.curvature.eigenvalues(some, steps=steps)[:, 0] for steps in (10, None))
+off = (quick / exact - 1).abs().max().item()
 print(f"largest relative error among {len(exact)} networks: {off:.1e}")
 assert off < 0.02
 
@@ -177,48 +168,35 @@ assert off < 0.02
 # Beside it the paper's three measures: relative flatness κ (normalised), the Fisher-Rao norm, and the loss a random step away ("SAM-sharpness" there). The safety metrics are the paper's too: test error, the expected calibration error (ECE), the error on corrupted images, and *disagreement*, which compares a network with the nine others of its control and cell. (A *cell* is a pair of learning rate and batch size.)
 
 # %%
-SHARP = {"lambda max": "λ_max", "relative flatness": "κ"}
-SHARP |= {"fisher rao": "Fisher-Rao", "random direction": "random direction"}
+SHARP = {name: fl.sharpness.SYMBOLS[name] for name in ("lambda max", "relative flatness", "fisher rao", "random direction")}
 SAFE = ["test error", "ece", "corrupted error", "disagreement"]
 KINDS = ["gaussian noise", "shot noise", "blur", "contrast", "brightness"]
 test_images = digits.x_test.view(-1, 1, 8, 8)
 
 
-def sharpness(f):
-    values = {"train loss": f(), "lambda max": top_eigenvalue(f)}
-    values["relative flatness"] = [fl.sharpness.relative_flatness(m) for m in f.members]
-    values["fisher rao"] = [fl.sharpness.fisher_rao_norm(m) for m in f.members]
-    return values | {"random direction": fl.sharpness.random_direction(f, samples=20)}
+def safety(theta):  # (cells, seeds, parameters)
+    def predict(images):
+        return loss.outputs(theta, images.flatten(1) - mean)
 
-
-def safety(f):
-    z = f.outputs(inputs=x_test)
-    right = fl.safety.corrupted_accuracy(
-        lambda im: f.outputs(inputs=im.flatten(1) - mean), test_images, y_test, KINDS, (1, 3, 5)
-    )
+    z = predict(test_images)
     values = {"test error": 1 - fl.safety.accuracy(z, y_test), "ece": fl.safety.calibration_error(z, y_test)}
-    values |= {"corrupted error": 1 - right, "disagreement": fl.safety.disagreement(z)}
-    return {name: 100 * value for name, value in values.items()}  # per cent
+    values["corrupted error"] = 1 - fl.safety.corrupted_accuracy(predict, test_images, y_test, KINDS, (1, 3, 5))
+    values["disagreement"] = fl.safety.disagreement(z)
+    return pd.DataFrame({name: 100 * value.flatten() for name, value in values.items()}, dtype=float)  # per cent
 
 
 # %% [markdown]
-# Ten at a time: the ten seeds of one control and cell.
+# Every ten rows are the seeds of one control and cell.
+
 
 # %%
-from tqdm.auto import tqdm
-
-
 def measure(table, theta):
-    """The table with its measures; every ten rows are the seeds of one cell."""
-    parts = []
-    with fl.threads(1):
-        for f in map(loss_of, tqdm(theta.split(10), leave=False)):
-            values = sharpness(f) | safety(f)
-            parts.append(pd.DataFrame({name: np.asarray(value, float) for name, value in values.items()}))
-    return pd.concat([table, pd.concat(parts, ignore_index=True)], axis=1)
+    """The table with its measures, a row per network."""
+    sharp = fl.sharpness.table(loss.at(theta), ["train loss", *SHARP], steps=10, draws=20)
+    return pd.concat([table, sharp, safety(theta.unflatten(0, (-1, 10)))], axis=1)
 
 
-minima = measure(grid, theta).assign(stop="end")
+minima = measure(grid, theta)
 
 # %% [markdown]
 # Of the result we show the train losses now: geometric means over the ten seeds.
@@ -265,9 +243,9 @@ def partial(a, b, g):
 
 # %%
 a, b, g = (minima[name] for name in ("lambda max", "test error", "train loss"))
-ab, ag, bg = (statistics.correlation(*pair) for pair in ((a, b), (a, g), (b, g)))
+ab, ag, bg = (compare.correlation(*pair) for pair in ((a, b), (a, g), (b, g)))
 formula = (ab - ag * bg) / np.sqrt((1 - ag**2) * (1 - bg**2))
-assert np.allclose([partial(a, b, g), formula], statistics.correlation(a, b, given=[g]))
+assert np.allclose([partial(a, b, g), formula], compare.correlation(a, b, given=[g]))
 print(f"λ_max and train loss: {ag:+.2f}   test error and train loss: {bg:+.2f}")
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
@@ -283,9 +261,9 @@ def signed_rank(d):
     return np.mean(np.array(sums) >= ranks[d > 0].sum())
 
 
-per_seed = minima.pivot_table("test error", "seed", "control")
-d = (per_seed["base"] - per_seed["wd"]).to_numpy()  # positive where weight decay is better
-ours, theirs = signed_rank(d), statistics.signed_rank(d, "greater")
+means = minima.pivot_table("test error", "seed", "control")
+d = (means["base"] - means["wd"]).to_numpy()  # positive where weight decay is better
+ours, theirs = signed_rank(d), compare.signed_ranks({"wd": d}, "greater").loc["wd"]
 assert np.isclose(ours, theirs["p"])
 print(f"weight decay better than base: one-sided p = {ours:.4f}, rank-biserial {theirs['effect']:+.2f}")
 
@@ -307,6 +285,16 @@ STAGES = {
     "… and train loss": (["lr", "batch"], ["train loss"]),
     "regulariser instead": (["lr", "batch", "control"], []),
 }
+
+# %% [markdown]
+# `fl.compare.correlation` takes the strata (`within`) and what is given besides:
+
+
+# %%
+def conditioned(table, column, metric, stage):
+    within, given = ([table[name] for name in names] for names in STAGES[stage])
+    return compare.correlation(table[column], table[metric], given, within)
+
 
 # %% [markdown]
 # (At the last stage the regulariser is held fixed *instead of* the train loss; only the seed still differs.) `left_over` takes from a column everything that the stage holds fixed: ranks within the stratum, less the straight line in the ranks of the train loss, in units of their standard deviation. The slope in the picture is then the correlation.
@@ -362,7 +350,7 @@ def move(artists, line, held_fixed, sharpness, metric):
         here = (minima["lr"] == lr) & (minima["batch"] == batch)
         dots.set_data(across[here], up[here])
         middle.set_data([across[here].mean()], [up[here].mean()])
-    r = statistics.conditioned(minima, column, metric, by, given)
+    r = conditioned(minima, column, metric, held_fixed)
     line.set_data([-3, 3], [-3 * r, 3 * r])
     fixed = "Nothing held fixed" if not by else f"Held fixed: {', '.join(by)}{' and train loss' if given else ''}"
     return f"{fixed}. Rank correlation of {sharpness} with {metric}: {r:+.2f} (240 minima)."
@@ -385,7 +373,7 @@ fl.panels.Panel(
     ),
     sharpness=[*SHARP.values()],
     metric=SAFE,
-).show()  # fmt: skip
+).show()
 
 # %% [markdown]
 # The axes show ranks. Behind them, the mean `λ_max` of each cell (geometric, all controls together):
@@ -406,19 +394,14 @@ minima.groupby(["lr", "batch"], sort=False)["lambda max"].agg(geometric_mean).ma
 
 # %%
 def answers(table, column, metric, stages=tuple(STAGES)):
-    return [statistics.conditioned(table, column, metric, *STAGES[stage]) for stage in stages]
+    return [conditioned(table, column, metric, stage) for stage in stages]
 
 
 RESAMPLES = {"laptop": 200, "paper": 2000}[SCALE]
 
 
 def answer_with_interval(table, stage, column="lambda max"):
-    held = STAGES[stage]
-
-    def statistic(part):
-        return statistics.conditioned(part, column, "test error", *held)
-
-    return statistics.bootstrap(statistic, table, resamples=RESAMPLES)
+    return compare.bootstrap(lambda part: conditioned(part, column, "test error", stage), table, RESAMPLES)
 
 
 spread = {stage: answer_with_interval(minima, stage) for stage in tqdm(STAGES, leave=False)}
@@ -485,7 +468,7 @@ fl.claims.declare(
     max(-first[1][0], last[1][1]), "holds with a caveat", below=0,
     caveat="without the cell of learning rate 0.03 and batch 50 there is nothing to reverse, see Break it",
     detail="Measured: of the two intervals the end nearer to 0, signed so that it must be negative",
-)  # fmt: skip
+)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### An average hides what it averages
@@ -494,12 +477,13 @@ fl.claims.declare(
 
 # %%
 def strata(by):
-    return statistics.within(minima, "lambda max", "test error", by).set_index(by)["correlation"]
+    groups = minima.groupby(by)[["lambda max", "test error"]]
+    return groups.apply(lambda part: compare.correlation(part["lambda max"], part["test error"]))
 
 
 parts = strata(["control", "lr", "batch"]).unstack(["lr", "batch"]).sort_index(axis=1, ascending=[False, True])
 parts = pd.concat([strata(["lr", "batch"])[parts.columns].to_frame("all controls").T, parts.loc[[*CONTROLS]]])
-parts["all", "cells"] = [np.nan, *strata(["control"])[[*CONTROLS]]]
+parts["all", "cells"] = [np.nan, *strata("control")[[*CONTROLS]]]
 parts.map(lambda r: "" if np.isnan(r) else f"{r:+.2f}")
 
 # %% [markdown]
@@ -515,7 +499,7 @@ fig, ax = plt.subplots(figsize=(7.8, 3.6))
 boxes = {
     "learning rate\nbatch size": (0, 2), "regulariser": (0, 0), "train loss\n(confidence)": (2, 2),
     "function\nbetween the images": (2, 0), "sharpness": (4, 2), "test error": (4, 0),
-}  # fmt: skip
+}
 arrows = [(0, 2), (0, 3), (0, 4), (1, 2), (1, 3), (2, 4), (3, 4), (3, 5), (2, 5)]
 frames = []
 ax.set(xlim=(-0.8, 4.8), ylim=(-0.6, 3.4))
@@ -550,12 +534,11 @@ fl.plots.show(fig, "diagram of causes: settings act on train loss and function, 
 # %%
 def path(rates, seeds, keep, **recipe):
     """Train loss and λ_max on the way: two arrays (kept steps, rates, seeds)."""
-    lr = torch.tensor(rates).repeat_interleave(len(seeds))
-    run = ensemble.train(net, x, y, [*seeds] * len(rates), keep[-1], lr=lr, keep=keep, **recipe)
+    objective = fl.NetworkLoss(net, x, y, seeds=[*seeds] * len(rates))
+    run = fl.train(objective, keep[-1], lr=np.repeat(rates, len(seeds)).tolist(), keep=keep, **recipe)
     assert not run.diverged.any()
-    with fl.threads(1):
-        values = [(f(), top_eigenvalue(f)) for f in (loss_of(run.kept[step]) for step in keep)]
-    return [torch.stack(v).view(len(keep), len(rates), -1).numpy() for v in zip(*values)]
+    theta = torch.stack([*run.kept.values()]).unflatten(1, (len(rates), -1))
+    return loss(theta).numpy(), fl.curvature.eigenvalues(loss, theta, steps=10)[..., 0].numpy()
 
 
 RATES, FULL = [0.01, 0.02, 0.05, 0.1, 0.2, 0.4], [0.5, 1.0, 2.0, 4.0, 6.0]
@@ -607,7 +590,7 @@ comparisons = {
 AT = {"10.3 raw": "; train loss " + ", ".join(f"{loss:.2g}" for loss in ends)}
 for level in (0.1, 0.05, 0.02):
     ratio = at_level(mini, level)[-1] - at_level(mini, level)[0]
-    print("mini-batches, at train loss {:g}: log₁₀ of the ratio {:+.2f} ± {:.2f}".format(level, *statistics.interval(ratio)))
+    print("mini-batches, at train loss {:g}: log₁₀ of the ratio {:+.2f} ± {:.2f}".format(level, *compare.interval(ratio)))
 
 # %% [markdown]
 # Rule 6, three times:
@@ -627,100 +610,86 @@ for id, (where, top, rates) in comparisons.items():
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ### C3, C4, C5: against base, and at equal train loss
 #
-# Now the other kind of question: not what goes with what, but what a regulariser *does*, seed by seed. For the comparison at equal train loss we need baselines of other train losses: a ladder of eight other lengths of training, each with its own complete cosine, in every cell. `fl.minima.at_equal_loss` reads every measure off this ladder, along straight lines in the logarithms, at the train loss of each regularised network: its **early-stopped twin** (08).
+# Now the other kind of question: not what goes with what, but what a regulariser *does*, seed by seed. For the comparison at equal train loss we need baselines of other train losses: a ladder of eight other lengths of training, each with its own complete cosine, in every cell. `fl.compare.at_equal` reads every measure off this ladder, along straight lines in the logarithms, at the train loss of each regularised network: its **early-stopped twin** (08).
 
 # %%
 LENGTHS = (8, 13, 20, 32, 50, 70, 150, 260)  # epochs
-rungs = []
-for epochs in tqdm(LENGTHS, leave=False):
-    table = cells[cells["control"] == "base"].join(strengths, on="control").reset_index(drop=True)
-    rungs.append(measure(table, train(table, epochs)))
-everything = pd.concat([minima, *[rung.assign(stop="path") for rung in rungs]], ignore_index=True)
-
-
-def beside_twin(table, column):
-    """log₁₀ of the ratio to the twin for a sharpness, the difference for a safety metric; NaN without a twin."""
-    rows = fl.minima.at_equal_loss(table, column)
-    return rows["log ratio"] / np.log(10) if column in SHARP else rows[column] - rows["base at equal loss"]
-
-
-equal = pd.DataFrame({column: beside_twin(everything, column) for column in [*SHARP, *SAFE]})
-equal = minima[["control", "seed", "batch", "lr"]].join(equal, how="inner")
-print(equal.dropna().groupby("control", sort=False).size().to_dict(), "of 40 have a twin")
+base_cells = cells[cells["control"] == "base"].join(strengths, on="control").reset_index(drop=True)
+rungs = pd.concat([measure(base_cells, train(base_cells, epochs)) for epochs in tqdm(LENGTHS, leave=False)])
+COLUMNS, CELL = [*SHARP, *SAFE], ["batch", "lr"]
+base, regularised = minima[minima["control"] == "base"], minima[minima["control"] != "base"]
+ladder = pd.concat([base, rungs])
+twins = compare.at_equal(regularised, ladder, COLUMNS, ["seed", *CELL])
+print(twins.dropna().groupby("control", sort=False).size().to_dict(), "of 40 have a twin")
 
 # %% [markdown]
 # **How good is the ladder?** Base itself is the test: take its own rung out, read it off between its neighbours, and compare.
 
 # %%
-itself = everything[everything["control"] == "base"].copy()
-itself.loc[itself["stop"] == "end", "control"] = "itself"
-for column in [*SHARP, *SAFE]:
-    rows = itself[itself["stop"] == "end"].assign(error=beside_twin(itself, column))
-    error = rows.groupby(["lr", "batch"])["error"].mean()
-    worst, unit_of = error.loc[error.abs().idxmax()], "powers of ten" if column in SHARP else "points"
-    print(f"{SHARP.get(column, column):16s} off by {error.mean():+.3f}, in the worst cell {worst:+.3f} {unit_of}")
+own = [rows.assign(cell=rows["lr"].astype(str) + "/" + rows["batch"].astype(str)) for rows in (base, rungs)]
+read = compare.at_equal(own[0], own[1], COLUMNS, ["seed", "cell"])
+error = compare.differences(own[0], COLUMNS, read, SHARP, by="cell").groupby("cell").mean()
+for column in COLUMNS:
+    worst, unit_of = error.loc[error[column].abs().idxmax(), column], "powers of ten" if column in SHARP else "points"
+    name = SHARP.get(column, column)
+    print(f"{name:16s} off by {error[column].mean():+.3f}, in the worst cell {worst:+.3f} {unit_of}")
 
 # %% [markdown]
 # In the worst cell `λ_max` is off by 5 %. So beside a twin, sharpness that differs by **less than 5 %** counts as no difference, however small its p-value. (This rule was added after a first run, in which Fisher-Rao norms 1 % apart earned a ✓.)
 #
-# `fl.statistics.compare` tests all five against base, in every measure. Against the twins it is given the differences themselves, with zeros for base.
+# `fl.compare.differences` takes the differences, per seed the mean over the four cells, from base or from the twins; `fl.compare.signed_ranks` tests them, a family at a time.
 
 # %%
 FAMILIES = {"sharpness": [*SHARP], "safety": SAFE}
-raw_tests = statistics.compare(minima, FAMILIES, log=[*SHARP])
-per_seed = equal.groupby(["control", "seed"], as_index=False, sort=False)[[*SHARP, *SAFE]].mean()
-zeros = pd.DataFrame({"control": "base", "seed": range(10)} | dict.fromkeys([*SHARP, *SAFE], 0.0))
-twin_tests = statistics.compare(pd.concat([zeros, per_seed]), FAMILIES)
-tests = pd.concat({"against base": raw_tests, "against the twin": twin_tests}, names=["comparison"]).reset_index(0)
-shown = raw_tests[raw_tests["measure"].isin(["lambda max", "test error"])].drop(columns=["family", "seeds"])
-shown.set_index(["measure", "control"]).map("{:.3g}".format)
+changes = {
+    "against base": compare.differences(minima, COLUMNS, ratio=SHARP, match=CELL),
+    "against the twin": compare.differences(regularised, COLUMNS, twins, SHARP, match=CELL),
+}
+tests = pd.concat({
+    (comparison, family): compare.signed_ranks(change[names])
+    for comparison, change in changes.items() for family, names in FAMILIES.items()
+}).rename_axis(["comparison", "family", "measure", "control"])
+tests.loc["against base"].droplevel("family").loc[["lambda max", "test error"]].map("{:.3g}".format)
 
 # %% [markdown]
-# How to read a row: `difference` is the median of all means of two of the ten differences (for `λ_max` in powers of ten, for the test error in points), `low` to `high` the values that Wilcoxon's test does not reject, `effect` the rank-biserial correlation. `p` cannot be below `smallest p`. The corrected p is larger by far: a family of 20 tests is a place where chance has 20 tries.
+# How to read a row: `difference` is the median of all means of two of the ten differences (for `λ_max` in powers of ten, for the test error in points), `effect` the rank-biserial correlation. `p` cannot be below `smallest p`. The corrected p is larger by far: a family of 20 tests is a place where chance has 20 tries.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# All eight measures and their intervals, against base (●) and against the early-stopped twin (◇):
+# All eight measures, against base and against the early-stopped twin: means with their 95 % t-intervals, and a small dot for each seed.
 
 # %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "slide"}
-fig, axes = plt.subplots(2, 4, figsize=(9.2, 5), sharey=True)
-for ax, name in zip(axes.flat, [*SHARP, *SAFE]):
-    for k, (comparison, colour) in enumerate((("against base", fl.plots.BLUE), ("against the twin", fl.plots.ORANGE))):
-        rows = tests[(tests["comparison"] == comparison) & (tests["measure"] == name)]
-        middle, low, high = rows[["difference", "low", "high"]].to_numpy().T
-        look = {"fmt": "oD"[k], "color": colour, "mfc": "none" if k else colour, "ms": 7, "label": comparison}
-        ax.errorbar(middle, np.arange(5) + 0.25 * k, xerr=[middle - low, high - middle], **look)
-    ax.axvline(0, color="black", lw=1.2, ls="-")
-    ax.set(title=SHARP.get(name, name), yticks=range(5), yticklabels=FIVE, ylim=(4.6, -0.5))
-for ax in axes[0]:
-    ax.set(xlabel="log₁₀, → sharper")
-for ax in axes[1]:
-    ax.set(xlabel="points, → worse")
+fig, axes = plt.subplots(2, 4, figsize=(9.6, 5.4), sharey=True)
+for ax, name in zip(axes.flat, COLUMNS):
+    both = pd.DataFrame({comparison: change[name] for comparison, change in changes.items()})
+    fl.plots.forest(both.loc[FIVE], ax, factors=name in SHARP)
+    ax.set(title=SHARP.get(name, name), xlabel="factor, → sharper" if name in SHARP else "points, → worse")
 fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=11)
 fl.plots.show(fig, "intervals of eight measures for five regularisers, against base and against the early-stopped twin")
 
 # %% [markdown]
-# **What you see.** Upper row, against base (●): by all four measures augmentation and weight decay are sharper, alone or with SAM, and SAM alone is flatter. Beside the twin (◇): weight decay crosses to the flatter side, except by Fisher-Rao, where everything lies near 0; augmentation comes closer to 0 and stays sharper. Lower row: test error and ECE are better for the same four; corrupted images are *worse* for augmentation; the seeds agree better with weight decay. SAM alone changes no safety metric against base; beside the twin its seeds agree a little less. Every sign in `λ_max` is that of 08, on other images, another batch size and other learning rates.
+# **What you see.** Upper row, against base (blue): by all four measures augmentation and weight decay are sharper, alone or with SAM, and SAM alone is flatter. Beside the twin (orange): weight decay crosses to the flatter side, except by Fisher-Rao, where everything lies near 0; augmentation comes closer to 0 and stays sharper. Lower row: test error and ECE are better for the same four; corrupted images are *worse* for augmentation; the seeds agree better with weight decay. SAM alone changes no safety metric against base; beside the twin its seeds agree a little less. Every sign in `λ_max` is that of 08, on other images, another batch size and other learning rates.
 
 # %% [markdown]
 # By rule 4: ✓ sharper, or better; ✗ flatter, or worse; – neither is established.
 
 
 # %%
-def too_small(rows):
+def too_small(comparison):
     """Beside a twin: sharpness that differs by less than 5 %, which is no difference."""
-    beside = (rows["comparison"] == "against the twin") & (rows["family"] == "sharpness")
+    rows = tests.loc[comparison]
+    beside = (comparison == "against the twin") & (rows.index.get_level_values("family") == "sharpness")
     return beside & (abs(rows["difference"]) < np.log10(1.05))
 
 
-def by_control(comparison, values):
-    table = tests.assign(value=values)[tests["comparison"] == comparison]
-    return table.pivot(index="control", columns=["family", "measure"], values="value").loc[FIVE]
+def by_control(values):
+    return values.unstack(["family", "measure"]).loc[FIVE]
 
 
 def marks(comparison):
-    good = np.where(tests["family"] == "sharpness", 1, -1) * tests["effect"] > 0
-    nothing = (tests["corrected p"] > 0.05) | too_small(tests)
-    return by_control(comparison, np.where(nothing, "–", np.where(good, "✓", "✗")))
+    rows = tests.loc[comparison]
+    good = np.where(rows.index.get_level_values("family") == "sharpness", 1, -1) * rows["effect"] > 0
+    nothing = (rows["corrected p"] > 0.05) | too_small(comparison)
+    return by_control(pd.Series(np.where(nothing, "–", np.where(good, "✓", "✗")), rows.index))
 
 
 pd.concat({comparison: marks(comparison) for comparison in ("against base", "against the twin")})
@@ -741,7 +710,7 @@ pd.concat({comparison: marks(comparison) for comparison in ("against base", "aga
 def not_excluded(comparison):
     """✓, and every – whose difference is not too small to be one."""
     mark = marks(comparison)
-    return (mark == "✓") | (mark == "–") & ~by_control(comparison, too_small(tests)).astype(bool)
+    return (mark == "✓") | (mark == "–") & ~by_control(too_small(comparison))
 
 
 # %% [markdown]
@@ -780,7 +749,7 @@ LEVELS = {
 often("10.4", "C3", [*SHARP], "are sharper", {
     "against base": [HOLDS, HOLDS, HOLDS, HOLDS],
     "against the twin": [NOT, NOT, NOT, NOT],
-})  # fmt: skip
+})
 
 # %% [markdown]
 # **C4**, better:
@@ -789,7 +758,7 @@ often("10.4", "C3", [*SHARP], "are sharper", {
 often("10.5", "C4", SAFE, "are better", {
     "against base": [HOLDS, HOLDS, OPEN, OPEN],
     "against the twin": [HOLDS, HOLDS, OPEN, CAVEAT],
-})  # fmt: skip
+})
 
 # %% [markdown]
 # **C5**: the baseline is flatter and still worse on *all* safety metrics. A regulariser speaks for it if it has ✓ for `λ_max` and in all four safety columns.
@@ -805,7 +774,7 @@ for comparison in ("against base", "against the twin"):
     display(fl.claims.declare(
         f"10.6 {comparison}", f"{comparison}: at least three of the five are sharper and better on all four metrics",
         len(both), NOT, above=2.5, interval=(len(both), len(maybe)), detail=detail, about=about,
-    ))  # fmt: skip
+    ))
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ### The paper's six radii
@@ -814,13 +783,11 @@ for comparison in ("against base", "against the twin"):
 
 # %%
 RHOS = (0.0025, 0.005, 0.025, 0.05, 0.25, 0.5)
-in_cell = {"batch": 50, "lr": 0.3, "weight_decay": 0.0, "augment": False, "stop": "end"}
+in_cell = {"batch": 50, "lr": 0.3, "weight_decay": 0.0, "augment": False}
 radii = pd.DataFrame(fl.study.grid(rho=RHOS, seed=range(10))).assign(control="SAM", **in_cell)
 radii = measure(radii, train(radii))
-base_here = everything.query("control == 'base' and batch == 50 and lr == 0.3")
-beside = pd.concat([base_here, radii], ignore_index=True)
-radii["beside the twin"] = beside_twin(beside, "lambda max").to_numpy()
-radii = pd.concat([base_here.query("stop == 'end'"), radii], ignore_index=True)
+radii["beside the twin"] = radii["lambda max"] / compare.at_equal(radii, ladder, ["lambda max"], ["seed", *CELL])["lambda max"]
+radii = pd.concat([base.query("batch == 50 and lr == 0.3"), radii], ignore_index=True)
 print("with a twin:", radii.dropna(subset=["beside the twin"]).groupby("rho").size().to_dict(), "of 10")
 
 # %% [markdown]
@@ -832,10 +799,10 @@ names = {"train loss": "train loss", "lambda max": "λ_max", "beside the twin": 
 names |= {"test error": "test error (%)"}
 ticks = [[2e-4, 5e-4, 1e-3], [0.002, 0.005, 0.01, 0.02, 0.04], [0.85, 0.9, 0.95, 1], [5.5, 6, 6.5]]
 for ax, (name, title), marks_at in zip(axes, names.items(), ticks):
-    table = radii.pivot(index="rho", columns="seed", values=name)
-    table = table.where(table.notna().sum(axis=1) >= 5) if name == "beside the twin" else np.log10(table)
+    table = np.log10(radii.pivot(index="rho", columns="seed", values=name).astype(float))
+    table = table.where(table.notna().sum(axis=1) >= 5, axis=0)
     change = table if name == "beside the twin" else table - table.loc[0.0]
-    half, centre = 2.26 * change.std(axis=1) / 10**0.5, table.mean(axis=1)
+    half, centre = (change.apply(compare.interval, axis=1, result_type="expand")[1], table.mean(axis=1))
     bars = 10**centre - 10 ** (centre - half), 10 ** (centre + half) - 10**centre
     ax.errorbar([0.001, *RHOS], 10**centre, bars, fmt="o-", color=fl.plots.PURPLE, ms=5)
     ax.set(xscale="log", title=title, xlabel="radius ρ", xticks=[0.001, 0.01, 0.1], xticklabels=["0", "0.01", "0.1"])
@@ -849,19 +816,19 @@ fl.plots.show(fig, "train loss, top eigenvalue, its ratio to the twin and test e
 
 # %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
 def along_radius(name):
-    return [statistics.correlation(part["rho"], part[name]) for _, part in radii.groupby("seed")]
+    return [compare.correlation(part["rho"], part[name]) for _, part in radii.groupby("seed")]
 
 
 r = along_radius("test error")
-centre, half = statistics.interval(r)
+centre, half = compare.interval(r)
 print(f"radius and test error: {centre:+.2f} ± {half:.2f}, seeds from {min(r):+.2f} to {max(r):+.2f}")
-centre, half = statistics.interval(along_radius("lambda max"))
+centre, half = compare.interval(along_radius("lambda max"))
 losses = radii.groupby("rho")["train loss"].mean()
 fl.claims.declare(
     "10.7", "the larger SAM's radius, the smaller λ_max (rank correlation per seed)",
     centre, "holds", below=0, interval=(max(centre - half, -1), centre + half),
     detail=f"Ten seeds, seven radii; mean train loss from {losses.iloc[0]:.2g} to {losses.iloc[-1]:.2g}",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # (Rule 6 announced the same for the test error. Its interval reaches just across 0: inconclusive, and so close that another processor might decide otherwise. So there is a number and no claim.)
@@ -888,30 +855,31 @@ print(f"recorded: {len(photos)} of the 240 minima are in; complete: {len(seeds_i
 
 
 # %%
-def against_base(name, column, table=photos):
-    """Per cell in which both are in: the ratio to base of a sharpness or a loss, the difference of a safety metric."""
-    sides = table[table["control"].isin(["base", name])]
-    pair = sides.pivot(index=["seed", "batch", "lr"], columns="control", values=column).reindex(columns=["base", name])
-    change = pair[name] / pair["base"] if column in (*SHARP, "trace", "train loss") else pair[name] - pair["base"]
-    return change.dropna()
+METRICS = ("test error", "ece", "corrupted error")
+RAW = ("lambda max", "trace", "relative flatness", "fisher rao", "random direction", *METRICS)
+RATIOS = [*RAW[:5], "train loss", "gradient norm"]
 
 
-def counted(change, yes):
-    ends = dict.fromkeys(f"{end:.2g}" for end in (change.min(), change.max())) if len(yes) else []
-    return f"{yes.sum()}/{len(yes)}: {' … '.join(ends)}" if len(yes) else "not in"
+def in_cells(rows, columns, twins=None):
+    """The differences cell by cell: of a sharpness or a loss log₁₀ of the ratio, of a safety metric points."""
+    sides = [side if side is None else side.assign(cell=list(zip(*(side[a] for a in ("seed", *CELL))))) for side in (rows, twins)]
+    return compare.differences(sides[0], columns, sides[1], RATIOS, unit="cell")
 
 
-def summary(name):
-    loss = against_base(name, "train loss")
-    row = {"train loss": counted(loss, loss > 1)}
-    for column in ("lambda max", "trace", "relative flatness", "fisher rao", "random direction"):
-        row[SHARP.get(column, column)] = counted(ratio := against_base(name, column), ratio > 1)
-    for column in ("test error", "ece", "corrupted error"):
-        row[column] = counted(change := against_base(name, column), change < 0)
-    return row
+def counted(change):
+    """In how many cells sharper (or better), and the range of the factors (or the points)."""
+    change, good = change.dropna(), (change.name in METRICS and change < 0) | (change.name not in METRICS and change > 0)
+    ends = dict.fromkeys(f"{10**d if change.name in RATIOS else d:.2g}" for d in (change.min(), change.max()))
+    return f"{good.sum()}/{len(change)}: {' … '.join(ends)}" if len(change) else "not in"
 
 
-pd.DataFrame({name: summary(name) for name in FIVE}).T
+def summary(changes):
+    rows = {SHARP.get(c, c): {name: counted(v) for name, v in changes[c].groupby("control")} for c in changes}
+    return pd.DataFrame(rows).reindex(FIVE)
+
+
+raw_cells = in_cells(photos, ["train loss", *RAW])
+summary(raw_cells)
 
 # %% [markdown]
 # **How to read it.** In the first six columns the count is of cells with a *higher* train loss, or a *sharper* minimum, and the range that of the factor; in the last three it is of cells in which the metric is *better* (lower), with the range of the change in points. `λ_max` and the trace (of the Hessian on the first 256 training images) are measured for the first three seeds only.
@@ -920,76 +888,60 @@ pd.DataFrame({name: summary(name) for name in FIVE}).T
 
 
 # %%
-METRICS = ("test error", "ece", "corrupted error")
-ON_THE_WAY = ("relative flatness", "fisher rao", "gradient norm", "test error", "ece")
-
-
-def beside_base(rows, column):
-    """As `against_base`, but beside what the base run of the cell was at the same train loss."""
-    twin = fl.minima.at_equal_loss(rows, column).dropna(subset=["log ratio"]).set_index(["seed", "batch", "lr"])
-    return twin[column] - twin["base at equal loss"] if column in METRICS else np.exp(twin["log ratio"])
-
-
-def against_twin(name, column):
-    return beside_base(record[record["control"].isin(["base", name])], column)
-
-
-def at_equal_loss(name):
-    changes = {column: against_twin(name, column) for column in ON_THE_WAY}
-    better = {column: change < 0 if column in METRICS else change > 1 for column, change in changes.items()}
-    return {SHARP.get(column, column): counted(change, better[column]) for column, change in changes.items()}
-
-
-pd.DataFrame({name: at_equal_loss(name) for name in FIVE if name in set(photos["control"])}).T
+ON_THE_WAY = ["relative flatness", "fisher rao", "gradient norm", "test error", "ece"]
+photo_base, photo_others = record[record["control"] == "base"], photos[photos["control"] != "base"]
+photo_twins = compare.at_equal(photo_others, photo_base, ON_THE_WAY, ["seed", *CELL])
+equal_cells = in_cells(photo_others, ON_THE_WAY, photo_twins)
+summary(equal_cells)
 
 # %% [markdown]
 # What these two tables say, in words. A direction is named only where *all* cells that are in agree.
 
 
 # %%
-def in_words(change, up, down, unclear):
-    return unclear if not len(change) or change.min() < 0 < change.max() else up if change.min() >= 0 else down
+def in_words(change, up, down):
+    change = change.dropna()
+    if not len(change):
+        return "no twin"
+    return "no common direction" if change.min() < 0 < change.max() else up if change.min() >= 0 else down
 
 
 for name in FIVE:
-    if not len(against_base(name, "train loss")):
-        print(f"{name:8s} is not in yet")
-        continue
-    ratio, change = np.log(against_base(name, "relative flatness")), against_base(name, "test error")
-    twin = np.log(against_twin(name, "relative flatness"))
-    raw, equal_loss = (in_words(r, "sharper", "flatter", "no common direction") for r in (ratio, twin))
-    better = in_words(change, "worse", "better", "no common direction")
-    equal_loss = equal_loss if len(twin) else "no twin"
-    print(f"{name:8s} cells in: {len(ratio):2d}   κ: {raw}; test error: {better}; κ at equal train loss: {equal_loss}")
+    kappa, error = (raw_cells.loc[name, column] for column in ("relative flatness", "test error"))
+    twin = in_words(equal_cells.loc[name, "relative flatness"], "sharper", "flatter")
+    print(f"{name:8s} cells in: {len(kappa):2d}   κ: {in_words(kappa, 'sharper', 'flatter')}; "
+          f"test error: {in_words(error, 'worse', 'better')}; κ at equal train loss: {twin}")
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # **C3, C4 and C5 on photographs.** From three complete seeds on the same can be said with intervals: for each complete seed the mean over its four cells, then the mean over seeds and its 95 % t-interval; factors for a sharpness, points for a safety metric.
 
 
 # %%
-RAW = ("lambda max", "trace", "relative flatness", "fisher rao", "random direction", *METRICS)
 EQUAL = [column for column in ON_THE_WAY if column != "gradient norm"]
+complete, complete_twins = (rows[rows["seed"].isin(seeds_in)] for rows in (photos, photo_twins))
+photo_changes = {
+    "against base": compare.differences(complete, RAW, ratio=RATIOS, match=CELL),
+    "at equal train loss": compare.differences(
+        complete[complete["control"] != "base"], EQUAL, complete_twins, RATIOS, match=CELL
+    ),
+}
 
 
-def per_seed(change, column):
-    """The mean over a seed's cells; of a factor its log₁₀."""
-    return (change if column in METRICS else np.log10(change)).groupby("seed").mean()
-
-
-def per_seed_change(name, column, comparison):
-    change = (against_base if comparison == "against base" else against_twin)(name, column)
-    return statistics.interval(per_seed(change, column).reindex(seeds_in))
-
-
-def in_numbers(column, centre, half):
+def in_numbers(change):
+    centre, half = compare.interval(change)
     ends = np.array([centre, centre - half, centre + half])
-    return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*ends) if column in METRICS else "×{:.3g} [{:.3g}, {:.3g}]".format(*10**ends)
+    if change.name in METRICS:
+        return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*ends)
+    return "×{:.3g} [{:.3g}, {:.3g}]".format(*10**ends)
 
 
-ASKED = {"against base": RAW, "at equal train loss": EQUAL} if len(seeds_in) >= 3 else {}
-for comparison, columns in ASKED.items():
-    table = {SHARP.get(c, c): {name: in_numbers(c, *per_seed_change(name, c, comparison)) for name in FIVE} for c in columns}
-    display(pd.DataFrame(table).T.rename_axis(comparison))
+def shown_in_numbers(change):
+    table = {SHARP.get(c, c): {name: in_numbers(v) for name, v in change[c].groupby("control", sort=False)} for c in change}
+    return pd.DataFrame(table).T
+
+
+for comparison, change in photo_changes.items():
+    display(shown_in_numbers(change)[FIVE].rename_axis(comparison))
 
 # %% [markdown]
 # The claims count as above: how many of the five are established, to how many are not excluded. The records do not change from one computer to the next, so neither do these verdicts; they may change as more seeds come in.
@@ -998,10 +950,9 @@ for comparison, columns in ASKED.items():
 # %%
 def judged(column, comparison):
     """Who is sharper (or better), and who may be: the interval lies on the good side, or reaches it."""
-    sign = -1 if column in METRICS else 1
-    ends = {name: per_seed_change(name, column, comparison) for name in FIVE}
-    yes = [name for name, (centre, half) in ends.items() if sign * centre - half > 0]
-    return yes, [name for name, (centre, half) in ends.items() if sign * centre + half > 0]
+    bound = {"below": 0} if column in METRICS else {"above": 0}
+    verdicts = compare.family(photo_changes[comparison][column], m=1, **bound)["verdict"][FIVE]
+    return [[*verdicts.index[verdicts.isin(kinds)]] for kinds in ([HOLDS], [HOLDS, OPEN])]
 
 
 def claim_photos(claim, comparison, verdicts):
@@ -1015,7 +966,7 @@ def claim_photos(claim, comparison, verdicts):
             detail=f"Recorded, {len(seeds_in)} complete seeds. Established: {', '.join(yes) or 'none'}; not excluded: "
             f"{', '.join(possible) or 'none'}. {PHOTO_LEVELS}",
             about={claim: stance} if comparison == "against base" else {},
-        ))  # fmt: skip
+        ))
 
 
 losses = photos[photos["seed"].isin(seeds_in)].groupby("control", sort=False)["train loss"].agg(geometric_mean)
@@ -1042,45 +993,41 @@ fl.claims.declare(
     "10.8 C5", "photographs, against base: at least three of the five are sharper and better on all three metrics",
     len(yes), OPEN, above=2.5, interval=(len(yes), len(possible)), about={"C5": "silent"},
     detail=f"Recorded. Established: {', '.join(yes) or 'none'}; not excluded: {', '.join(possible) or 'none'}. {PHOTO_LEVELS}",
-)  # fmt: skip
+)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # **A twin that has cooled down.** For one setting (batch 128, learning rate 0.05) the baseline was also trained with *complete* schedules of 12 to 30 epochs instead of 60. Each ends with a learning rate of 0, as the regularised runs do. Between two lengths lies one that ends at augmentation's train loss; as before we join the points by straight lines in the logarithms.
 
 # %%
-annealed = in_points(fl.data.recorded("photographs_annealed")).assign(batch=128, lr=0.05, control="base")
-
-
+annealed = in_points(fl.data.recorded("photographs_annealed"))
 seeds_cooled = sorted(annealed["seed"].unique().tolist())
 setting = photos.query("batch == 128 and lr == 0.05 and seed in @seeds_cooled")
-moved, ends = {}, {}
-for name in ("aug", "aug+SAM"):
-    ends[name] = setting[setting["control"] == name]
-    rows = pd.concat([annealed, ends[name]])
-    moved[name] = {column: per_seed(beside_base(rows, column), column) for column in RAW}
+augmented = setting[setting["control"].isin(["aug", "aug+SAM"])]
+cooled_twins = compare.at_equal(augmented, annealed, RAW, ["seed"])
+moved = compare.differences(augmented, RAW, cooled_twins, RATIOS)
+ends = dict(list(augmented.groupby("control")))
 ends |= {f"base, {epochs} epochs": rows for epochs, rows in annealed.groupby("epochs")}
 ends["base, 60 epochs"] = setting[setting["control"] == "base"]
 print(f"recorded: seeds {seeds_cooled}")
 for name, rows in ends.items():
     print(f"{name:16s} train loss", *rows["train loss"].map("{:.2g}".format), f"  ECE, mean {rows['ece'].mean():.1f} %")
-table = {n: {SHARP.get(c, c): in_numbers(c, *statistics.interval(v)) for c, v in row.items()} for n, row in moved.items()}
-pd.DataFrame(table).rename_axis("beside a cooled twin")
+shown_in_numbers(moved).rename_axis("beside a cooled twin")
 
 # %% [markdown]
 # **What you see.** Means over three seeds with 95 % t-intervals: factors for a sharpness, points for a safety metric. At equal train loss, both fully cooled, augmentation is *sharper* than the baseline by κ and *flatter* by the trace; the other measures cannot tell. Raw, over all four settings, they had called it six to twenty times sharper. And it is better in test error by many points, *and worse in ECE*: a baseline whose training ends that early has a small ECE (the list above the table), a quarter of what it has after 60 epochs. So calibration, which raw was the one metric that all five improved, is at equal train loss the one that augmentation loses. With SAM on top κ still says sharper, and now `λ_max` too says flatter.
 
 # %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
 def claim_cooled(end, sentence, values, verdict, caveat="one setting, three seeds", **bounds):
-    centre, half = statistics.interval(values)
+    centre, half = compare.interval(values)
     return fl.claims.declare(
         f"10.8 cooled {end}", f"photographs, augmentation beside a cooled twin: {sentence}",
         centre, verdict, interval=(centre - half, centre + half), caveat=caveat if verdict == CAVEAT else "",
         detail="Recorded, seed by seed: " + ", ".join(f"{v:+.2f}" for v in values)
         + "; train loss " + ", ".join(f"{loss:.2g}" for loss in ends["aug"]["train loss"]), **bounds,
-    )  # fmt: skip
+    )
 
 
-cooled = moved["aug"]
+cooled = moved.loc["aug"]
 for column, verdict in {"relative flatness": CAVEAT, "lambda max": OPEN, "trace": NOT}.items():
     label = SHARP.get(column, column)
     display(claim_cooled(label, f"sharper by {label} (log₁₀ of the ratio)", cooled[column], verdict, above=0))
@@ -1092,7 +1039,7 @@ claim_cooled(
     "disagree", "κ makes more of it than λ_max does (log₁₀ of the ratio)",
     cooled["relative flatness"] - cooled["lambda max"], CAVEAT, above=0,
     caveat="one setting; written after a look at the first seed; the two others came later",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Compare κ with the table of snapshots above. Beside a snapshot the augmented network's κ is *smaller*, beside the cooled twin *larger*, in the one setting where we have both. A snapshot is taken at a high learning rate and has not come to rest; so do not read directions off the table of snapshots. This is what a sentence such as "sharper and better" rests on: on a measure, and on what is held fixed, and how.
@@ -1102,21 +1049,17 @@ claim_cooled(
 
 # %%
 PHOTO_SHARP, four = ["relative flatness", "fisher rao", "random direction"], [*STAGES][:4]
-done = photos[photos["seed"].isin(seeds_in)]
-if not seeds_in:
-    print("No seed is complete yet: nothing to correlate.")
-else:
-    shown = four if len(seeds_in) >= 3 else four[:3]
-    rows = {SHARP[column]: answers(done, column, "test error", shown) for column in PHOTO_SHARP}
-    display(pd.DataFrame(rows, index=shown).T.map("{:+.2f}".format))
-if len(seeds_in) >= 3:
-    for stage in four:
-        value, (low, high) = answer_with_interval(done, stage, "relative flatness")
-        print(f"κ and test error, held fixed: {stage:22s} {value:+.2f} [{low:+.2f}, {high:+.2f}]")
+done = complete
+rows = {SHARP[column]: answers(done, column, "test error", four) for column in PHOTO_SHARP}
+display(pd.DataFrame(rows, index=four).T.map("{:+.2f}".format))
+for stage in four:
+    value, (low, high) = answer_with_interval(done, stage, "relative flatness")
+    print(f"κ and test error, held fixed: {stage:22s} {value:+.2f} [{low:+.2f}, {high:+.2f}]")
 if len(seeds_in) >= 6:
-    families = {"sharpness": PHOTO_SHARP, "safety": SAFE}
-    photo_tests = statistics.compare(fl.minima.consistency(done), families, log=PHOTO_SHARP)
-    display(photo_tests.set_index(["measure", "control"]).drop(columns="family").map("{:.3g}".format))
+    done = compare.consistency(done)
+    for names in (PHOTO_SHARP, SAFE):
+        photo_tests = compare.signed_ranks(compare.differences(done, names, ratio=PHOTO_SHARP, match=CELL))
+        display(photo_tests.rename_axis(["measure", "control"]).map("{:.3g}".format))
 
 # %% [markdown]
 # **What you see.** No reversal here. At every stage the sharper photograph network is the *better* one: whoever has learned from moved images is sharper and errs less. Given the train loss as well, a third (κ) to a half (random direction) of that is left, with the same sign.
@@ -1135,7 +1078,7 @@ from itertools import combinations
 
 
 def pooled(part):
-    return statistics.conditioned(part, "lambda max", "test error")
+    return conditioned(part, "lambda max", "test error", "nothing")
 
 
 found = {}
@@ -1143,7 +1086,7 @@ for count in range(1, 5):
     for chosen in combinations(CELLS, count):
         part = minima[[cell in chosen for cell in zip(minima["lr"], minima["batch"])]]
         name = ", ".join(f"{lr}/{batch}" for lr, batch in chosen)
-        found[name] = statistics.bootstrap(pooled, part, resamples=RESAMPLES)
+        found[name] = compare.bootstrap(pooled, part, RESAMPLES)
 for design, (r, (low, high)) in sorted(found.items(), key=lambda pair: pair[1][0]):
     print(f"{r:+.2f} [{low:+.2f}, {high:+.2f}]   {design}")
 without = minima[(minima["lr"] != 0.03) | (minima["batch"] != 50)]
@@ -1161,7 +1104,7 @@ print(f"\nwithout 0.03/50, given lr, batch and train loss: {r:+.2f} [{low:+.2f},
 # %%
 alike = cells.query("control == 'base' and batch == 25 and lr == 0.3").join(strengths, on="control")
 alike = pd.concat([alike.assign(seed=alike["seed"] + 10 * k) for k in range(4)], ignore_index=True)
-chosen = loss_of(train(alike)).outputs(inputs=x_test).argmax(-1).numpy()
+chosen = loss.outputs(train(alike), x_test).argmax(-1).numpy()
 apart = np.array([[100 * (a != b).mean() for b in chosen] for a in chosen])
 
 # %% [markdown]
@@ -1200,7 +1143,7 @@ fl.claims.declare(
     "10.9", "a test on 45 pairs at α = 0.05 gives more than twice as many false alarms as it promises",
     alarms[0], "holds", above=0.1,
     detail=f"400 comparisons of base with base; with the ten seeds' means {100 * alarms[1]:.0f} %",
-)  # fmt: skip
+)
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ## Exercises
@@ -1223,7 +1166,7 @@ left = fl.exercises.Exercise(
         "mind the sign: r_ab comes first, minus the product": (0.56 - 0.5) / (0.36 * 0.51) ** 0.5,
     },
     praise="a solid 0.5 becomes a faint minus: the train loss alone would have made 0.56.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Your answer:
@@ -1260,7 +1203,7 @@ alone = fl.exercises.Exercise(
         "they need not all pass: the factor m/k falls with k": 20,
     },
     praise="with ten seeds a single effect, however clear, cannot pass in a family of twenty. Absence of a ✓ is no evidence of absence.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Your answer:
@@ -1311,7 +1254,7 @@ fixed = fl.exercises.Exercise(
         "the batch size is set before training, and may be held fixed": {"C", "D", "E", "F"},
     },
     praise="everything that comes after the decay stays free; everything that is set before may be paired.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Your answer, a set of letters such as `{"A", "B"}`:
