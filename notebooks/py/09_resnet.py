@@ -743,7 +743,7 @@ axes[0].legend(fontsize=10)
 fl.plots.show(fig, "train and test loss on the line from the last weights of a run through the mean of its path")
 
 # %% [markdown]
-# **What you see** (for seed 0). For base the road is short (the numbers above; the picture measures each road in its own length): at a rate of 0.05 this run has nearly come to rest, and the mean, which remembers earlier weights, lies a little *higher* on the same slope. For augmentation the last weights stand on one wall of a valley and the mean across its bottom, on the other: lower in test loss, at about the same train loss. Over all seeds its train loss falls a little as well.
+# **What you see** (for seed 0). For base the road is short (the numbers above; the picture measures each road in its own length): at a rate of 0.05 this run has nearly come to rest, and the mean, which remembers earlier weights, lies a little *higher* on the same slope. For augmentation the last weights stand on one wall of a valley and the mean across its bottom, on the other: about as high in test loss, and a little lower in train loss, as it is over all seeds.
 #
 # The bound was set before: flatter by 10 %. (For augmentation the mean has the lower test error in all three of our runs, but by amounts between 0.1 and 1.5 points; flatter or not remained open.)
 
