@@ -617,31 +617,29 @@ class Mlps:
     SLOPES: dict[type, Callable] = {nn.ReLU: lambda h: h > 0, nn.Tanh: lambda h: 1 - h * h}
 
     def __init__(self, model):
-        self.layers, start = [], 0
+        self.layers, self.sizes = [], []  # per layer: shape of the weight, is there a bias, the activation behind it
         for module, after in pairwise([*model, None]):
             if isinstance(module, nn.Linear):
-                end = start + module.weight.numel()
-                bias = slice(end, end + len(module.weight)) if module.bias is not None else None
                 activation = after if type(after) in self.SLOPES else None
-                self.layers.append((slice(start, end), tuple(module.weight.shape), bias, activation))
-                start = bias.stop if bias else end
-        self.size, self.head = start, str(len(model) - 1)
+                self.layers.append((tuple(module.weight.shape), module.bias is not None, activation))
+                self.sizes += [p.numel() for p in module.parameters()]
+        self.head = str(len(model) - 1)
 
     def forward(self, theta: Tensor, x: Tensor, *_) -> Tensor:
         """`(M, N, K)` from `theta (M, P)` and `x (1 or M, N, d)`, differentiable."""
-        return self._forward([self._cut(theta, layer) for layer in self.layers], x.expand(len(theta), -1, -1))[-1]
+        return self._forward(self._cut(theta), x.expand(len(theta), -1, -1))[-1]
 
     def features(self, theta: Tensor, x: Tensor):
         """The last layer's inputs `(M, N, d)`, its weight `(M, K, d)`, and its outputs, twice."""
-        blocks = [self._cut(theta, layer) for layer in self.layers]
-        hidden = self._forward(blocks, x.expand(len(theta), -1, -1))
-        return hidden[-2], blocks[-1][0], hidden[-1], hidden[-1]
+        layers = self._cut(theta)
+        hidden = self._forward(layers, x.expand(len(theta), -1, -1))
+        return hidden[-2], layers[-1][0], hidden[-1], hidden[-1]
 
     def gradient(self, theta: Tensor, x: Tensor, slope) -> Tensor:
         """`Jᵀ slope(z)`, `(M, P)`; `slope` maps outputs `(M, N, K)` to ∂loss/∂z."""
         parts = []
         for k, delta, hidden in self._backward(self._layers(self.pack(theta)), x.expand(len(theta), -1, -1), slope):
-            _, (n_out, n_in), bias, _ = self.layers[k]
+            (n_out, n_in), bias, _ = self.layers[k]
             if bias:
                 parts.append(delta.sum(1)[:, :n_out])
             parts.append(torch.bmm(delta.mT, hidden)[:, :n_out, :n_in].flatten(1))
@@ -659,8 +657,7 @@ class Mlps:
     def pack(self, theta: Tensor) -> list[Tensor]:
         """The state that `theta (M, P)` stands for."""
         pad, state = nn.functional.pad, []
-        for layer in self.layers:
-            (n_out, n_in), (weight, bias) = layer[1], self._cut(theta, layer)
+        for ((n_out, n_in), _, _), (weight, bias) in zip(self.layers, self._cut(theta), strict=True):
             state.append(pad(weight, (0, -n_in % 4, 0, -n_out % 4)))
             state += [] if bias is None else [pad(bias, (0, -n_out % 4))]
         return state
@@ -668,7 +665,7 @@ class Mlps:
     def unpack(self, state: list[Tensor]) -> Tensor:
         """`theta (M, P)` of a state."""
         parts, blocks = [], iter(state)
-        for _, (n_out, n_in), bias, _ in self.layers:
+        for (n_out, n_in), bias, _ in self.layers:
             parts.append(next(blocks)[:, :n_out, :n_in].flatten(1))
             parts += [next(blocks)[:, 0, :n_out]] if bias else []
         return torch.cat(parts, dim=1)
@@ -676,26 +673,28 @@ class Mlps:
     def _backward(self, layers, x, slope):
         """From the last layer to the first: its number, ∂loss/∂(its outputs), and its inputs, padded."""
         hidden = self._forward(layers, nn.functional.pad(x, (0, -x.shape[2] % 4)))
-        classes = self.layers[-1][1][0]
+        classes = self.layers[-1][0][0]
         delta = nn.functional.pad(slope(hidden[-1][..., :classes]), (0, -classes % 4))
         for k in reversed(range(len(layers))):
             yield k, delta, hidden[k]
             if k:
                 delta = torch.bmm(delta, layers[k][0])
-                activation = self.layers[k - 1][3]
+                activation = self.layers[k - 1][2]
                 delta = delta * self.SLOPES[type(activation)](hidden[k]) if activation is not None else delta
 
     def _layers(self, state):
         blocks = iter(state)
-        return [(next(blocks), next(blocks) if bias else None) for _, _, bias, _ in self.layers]
+        return [(next(blocks), next(blocks) if bias else None) for _, bias, _ in self.layers]
 
-    def _cut(self, theta, layer):
-        weights, shape, bias, _ = layer
-        return theta[:, weights].unflatten(1, shape), theta[:, None, bias] if bias else None
+    def _cut(self, theta):
+        """Weight `(M, out, in)` and bias `(M, 1, out)` or None of each layer, all views of one split (cheap backward)."""
+        pieces = iter(theta.split(self.sizes, 1))
+        return [(next(pieces).unflatten(1, shape), next(pieces)[:, None] if bias else None)
+                for shape, bias, _ in self.layers]  # fmt: skip
 
     def _forward(self, blocks, x):
         hidden = [x]
-        for (weight, bias), (_, _, _, activation) in zip(blocks, self.layers, strict=True):
+        for (weight, bias), (_, _, activation) in zip(blocks, self.layers, strict=True):
             z = torch.bmm(hidden[-1], weight.mT) if bias is None else torch.baddbmm(bias, hidden[-1], weight.mT)
             hidden.append(z if activation is None else activation(z))
         return hidden

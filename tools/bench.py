@@ -28,8 +28,8 @@ NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks" / "py"
 def main():
     torch.manual_seed(0)
     for bench in (
-        *(relative_flatness, hessian_vector_product, top_eigenvalue, trace),
-        *(ensembles, growth, training, panels, imports),
+        *(relative_flatness, hessian_vector_product, top_eigenvalue, trace, measures),
+        *(ensembles, openness, growth, training, panels, imports),
     ):
         print(f"\n{bench.__doc__.splitlines()[0]}")
         bench()
@@ -90,11 +90,44 @@ def trace():
         exact = float(fl.curvature.trace(loss, samples=loss.dim))
         product = loss.linearize()
         for samples in (21, 30):
-            errors = [fl.curvature.trace(loss, samples=samples, seed=s) / exact - 1 for s in range(30)]
+            errors = [fl.curvature.trace(loss, samples=samples, seed=s).item() / exact - 1 for s in range(30)]
             row(f"Hutch++, {samples} products", rms(errors), "≤ 0.02", f"exact {exact:.2f}")
         runs = [stop_rule(product, loss.dim, seed) for seed in range(30)]
         used = statistics.median(count for _, count in runs)
         row("stop rule", rms([value / exact - 1 for value, _ in runs]), "about 0.28", f"median {used:.0f} products")
+
+
+def measures():
+    """Every measure of 100 trained MLPs 2-100-100-2 (50 samples): member by member / in one call (1 thread)"""
+    s, c = fl.sharpness, fl.curvature
+    gradients, spectra, others = "≥ 5", "≥ 3", "-"
+    cases = {
+        "train loss": (lambda f: f(), gradients),
+        "gradient norm": (s.gradient_norm, gradients),
+        "one step": (s.one_step, gradients),
+        "random direction, 20 draws": (lambda f: s.random_direction(f, samples=20), others),
+        "weight noise, 20 pairs": (lambda f: s.average(f, samples=20, adaptive=True), others),
+        "Fisher-Rao": (s.fisher_rao_norm, gradients),
+        "logit Fisher-Rao": (s.logit_fisher_rao, gradients),
+        "relative flatness": (s.relative_flatness, gradients),
+        "λ_max": (lambda f: c.eigenvalues(f)[..., 0], spectra),
+        "λ_max in 10 steps": (lambda f: c.eigenvalues(f, steps=10)[..., 0], spectra),
+        "λ_max of Gauss-Newton": (lambda f: c.eigenvalues(c.GaussNewton(f))[..., 0], spectra),
+        "trace": (c.trace, spectra),
+        "spectral density, 2 × 20": (lambda f: c.spectral_density(f, draws=2, steps=20).values, spectra),
+        "worst case": (s.worst_case, others),
+        "first order": (s.first_order, others),
+    }
+    with fl.threads(1):
+        loss = ensemble_of(100)(*circles()).loss()
+        some = [loss.member(k) for k in range(5, 100, 10)]
+        for name, (measure, aim) in cases.items():
+            measure(some[0])
+            pairs = [(timed(lambda m=measure: m(loss)), timed(lambda m=measure: [m(f) for f in some])) for _ in range(3)]
+            ours, theirs = statistics.median(a[0] for a, _ in pairs), 10 * statistics.median(b[0] for _, b in pairs)
+            whole, alone = pairs[0][0][1][5::10], torch.stack([torch.as_tensor(v) for v in pairs[0][1][1]])
+            gap = ((whole - alone).abs().max() / alone.abs().max()).item()
+            row(name, theirs / ours, aim, f"{theirs:.3g} s / {ours:.3g} s, values differ by {gap:.1e}")
 
 
 def ensembles():
@@ -109,6 +142,47 @@ def ensembles():
         row(f"one by one / batched, {threads} thread(s)", theirs / ours, aim, f"{theirs:.2f} s / {ours:.2f} s")
 
 
+def openness():
+    """What a reader's own loss, rule or penalty costs the same 100 MLPs, against the built-in one (1 thread)"""
+    x, y, train_all = *circles(), ensemble_of(100)
+    cases = (
+        ("own loss / cross-entropy", {"loss": own_cross_entropy}, {}, "≤ 1.5"),
+        ("own plain rule / built-in descent", {"rule": own_descent}, {}, "≤ 1.5"),
+        ("own SAM / built-in SAM", {"rule": own_sam, "rho": 0.05}, {"rule": fl.training.sam, "rho": 0.05}, "≤ 1.5"),
+        ("GAM, one Hessian product / SAM", {"rule": own_gam, "rho": 0.05}, {"rule": fl.training.sam}, "≤ 4"),
+        ("penalty on features / cross-entropy", {"penalty": own_penalty}, {}, "≤ 4"),
+    )
+    with fl.threads(1):
+        for name, own, built_in, aim in cases:
+            pairs = [[timed(lambda o=o: train_all(x, y, **o))[0] for o in (own, built_in)] for _ in range(3)]
+            mine, theirs = (min(column) for column in zip(*pairs, strict=True))
+            row(name, mine / theirs, aim, f"{mine:.2f} s / {theirs:.2f} s")
+
+
+def own_cross_entropy(outputs, targets):
+    return F.cross_entropy(outputs, targets, reduction="none")
+
+
+def own_descent(objective, theta):
+    return objective.gradient(theta)
+
+
+def own_sam(objective, theta, rho):
+    g = objective.gradient(theta)
+    return objective.gradient(theta + rho * g / g.norm(dim=-1, keepdim=True))
+
+
+def own_gam(objective, theta, rho):
+    g = objective.gradient(theta)
+    above = theta + rho * g / g.norm(dim=-1, keepdim=True)
+    slope = objective.gradient(above)
+    return g + rho * objective.hvp(above, slope / slope.norm(dim=-1, keepdim=True))
+
+
+def own_penalty(loss):
+    return 0.1 * fl.sharpness.RelativeFlatness(loss)
+
+
 def growth():
     """The same program against the number of members: seconds per member, and the memory of weights and momentum"""
     x, y = circles()
@@ -120,14 +194,14 @@ def growth():
 
 
 def training():
-    """Training images/s, ResNet-8, crop and flip: `fit` against a plain loop with a DataLoader (1 thread)"""
+    """Training images/s, ResNet-8, crop and flip: `train` against a plain loop with a DataLoader (1 thread)"""
     x = torch.randint(0, 256, (512, 3, 32, 32), dtype=torch.uint8)
     y, device = torch.randint(0, 10, (len(x),)), fl.device()
     with fl.threads(1):
         rates = [epochs(x, y, device) for _ in range(5)]
     ratio = statistics.median(ours / theirs for ours, theirs in rates)  # of neighbours: a busy machine slows both
     ours, theirs = (statistics.median(column) for column in zip(*rates, strict=True))
-    row("fit / plain loop, batch 128", ratio, "> 1", f"{ours:,.0f} / {theirs:,.0f} images/s on {device}")
+    row("train / plain loop, batch 128", ratio, "> 1", f"{ours:,.0f} / {theirs:,.0f} images/s on {device}")
 
 
 def panels():
@@ -183,9 +257,14 @@ def circles():
 
 
 def ensemble_of(members):
-    options = {"batch": 5, "lr": 0.01, "momentum": 0.9, "progress": False}
-    build = lambda seed: fl.models.mlp(2, 100, 100, 2, seed=seed)  # noqa: E731
-    return lambda x, y: fl.ensemble.train(build, x, y, range(members), 300, **options)
+    def run(x, y, loss="cross_entropy", penalty=None, **options):
+        objective = fl.NetworkLoss(
+            lambda seed: fl.models.mlp(2, 100, 100, 2, seed=seed), x, y, loss, seeds=range(members)
+        )
+        objective = objective if penalty is None else objective + penalty(objective)
+        return fl.train(objective, 300, batch=5, lr=0.01, momentum=0.9, progress=False, **options)
+
+    return run
 
 
 def one_by_one(x, y, seed):
@@ -200,12 +279,11 @@ def one_by_one(x, y, seed):
 
 def epochs(x, y, device):
     """Images/s of the second epoch of each, so that neither pays for its start nor for evaluation."""
-    marks = []
-    recipe = fl.training.control("aug", epochs=3, batch=128)
-    model = fl.models.resnet(seed=0).to(device)
-    data = fl.data.Data(x, y, x[:128], y[:128])
-    fl.training.fit(model, data, recipe, progress=False, every=3, after_epoch=lambda *_: marks.append(now(device)))
-    ours = len(x) / (marks[1] - marks[0])
+    loss, steps = fl.NetworkLoss(fl.models.resnet(seed=0).to(device), x, y), len(x) // 128
+    recipe = {"batch": 128, "momentum": 0.9, "schedule": "cosine", "progress": False, **fl.training.control("aug")}
+    first, begin = fl.train(loss, steps, total=3 * steps, **recipe), now(device)
+    fl.train(loss, steps, start=first, progress=False)
+    ours = len(x) / (now(device) - begin)
     loop = plain_loop(x, y, device)
     next(loop)
     return ours, len(x) / timed(lambda: next(loop))[0]
