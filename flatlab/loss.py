@@ -687,7 +687,7 @@ class Mlps:
         return [(next(blocks), next(blocks) if bias else None) for _, bias, _ in self.layers]
 
     def _cut(self, theta):
-        """Weight `(M, out, in)` and bias `(M, 1, out)` or None of each layer, all views of one split (cheap backward)."""
+        """Weight `(M, out, in)` and bias `(M, 1, out)` or None of each layer, views of one split (cheap backward)."""
         pieces = iter(theta.split(self.sizes, 1))
         return [(next(pieces).unflatten(1, shape), next(pieces)[:, None] if bias else None)
                 for shape, bias, _ in self.layers]  # fmt: skip
