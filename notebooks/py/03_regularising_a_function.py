@@ -163,12 +163,14 @@ def sam_step(f, theta, eta, rho):
 
 
 # %% [markdown]
-# The rise that SAM sees on its way up, `f(θ + ε) − f(θ)`, is what `flatlab` calls `sharpness.one_step`. Ours must agree.
+# The rise that SAM sees on its way up, `f(θ + ε) − f(θ)`, is what `flatlab` calls `sharpness.one_step`. Ours must agree, and so must the step: later notebooks train with `fl.train(…, rule=fl.training.sam, rho=…)`.
 
 # %%
 f, theta = fl.functions.himmelblau, torch.tensor([1.0, 2.5], dtype=torch.float64)
 rise = f(theta + uphill(f, theta, 0.1)) - f(theta)
 assert abs(rise - fl.sharpness.one_step(f, theta, 0.1)) < 1e-8
+one = fl.train(f, 1, rule=fl.training.sam, theta=theta, lr=0.01, rho=0.1)
+assert torch.allclose(one.theta, sam_step(f, theta, 0.01, 0.1))
 print(f"rise within ρ = 0.1: {rise:.3f}   next point: {sam_step(f, theta, 0.01, 0.1).numpy().round(4)}")
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
@@ -319,8 +321,7 @@ def walk(rule, strengths, start=(3.0, 0.1), eta=0.05, steps=2000, chains=64):
 
 
 strongest = dict(zip(rules, (0.2, 0.8, 1.0, 1.0), strict=True))
-with fl.threads(1):
-    paths = {rule: walk(rule, [top * i / 8 for i in range(9)])[::10] for rule, top in strongest.items()}
+paths = {rule: walk(rule, [top * i / 8 for i in range(9)])[::10] for rule, top in strongest.items()}
 
 # %% [markdown]
 # The panel draws one chain on the surface, and beside it the trace `a² + b²`, averaged over the 64 chains. Move the strength, then change the regulariser.
@@ -362,7 +363,7 @@ fl.panels.Panel(
     alt="left: the valley of the product model with the trail of the minimiser; right: the trace over the steps",
     size=(9, 3.8), labels={"rule": "regulariser", "strength": "strength (eighths of the maximum)"},
     rule=list(rules), strength=(list(range(9)), 4),
-).show()  # fmt: skip
+).show()
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # **What you see.** Without a regulariser (strength 0) the walk drops onto the valley and stays where it fell. Weight decay, SAM and label noise all slide
@@ -418,8 +419,7 @@ switch = fl.predictions.ask(
 # %%
 lambdas = torch.linspace(0, 0.5, 51, dtype=torch.float64)
 starts = torch.linspace(-2.7, 1.2, 100, dtype=torch.float64)[:, None]
-with fl.threads(1):
-    ends = descend(well, starts.expand(51, -1, -1), lambdas[:, None, None])  # (51, 100, 1)
+ends = descend(well, starts.expand(51, -1, -1), lambdas[:, None, None])  # (51, 100, 1)
 curvature = well.hessian(ends)[..., 0, 0]  # clean
 
 
@@ -432,8 +432,7 @@ def lowest(f, lam):
     return grid[(f(grid) + lam * grid[:, 0] ** 2).argmin()]
 
 
-with fl.threads(1):
-    best = torch.stack([lowest(well, lam) for lam in lambdas[1:]])  # (50, 1)
+best = torch.stack([lowest(well, lam) for lam in lambdas[1:]])  # (50, 1)
 best_curvature = well.hessian(best)[:, 0, 0]
 
 # %% [markdown]
@@ -474,7 +473,7 @@ fl.panels.Panel(
     build_well,
     alt="left: double well with and without penalty and where descent ends; right: clean curvature there against λ",
     size=(9, 3.8), labels={"lam": "λ"}, lam=(lambdas.tolist(), 0.2),
-).show()  # fmt: skip
+).show()
 
 # %% [markdown]
 # **What you see.** The penalty lifts the flat valley, which is farther from 0, and the minimiser there gives way and climbs; the sharp valley hardly moves. At some `λ`
@@ -523,8 +522,7 @@ fl.plots.show(fig, alt="left: share of starts that end in the sharp valley, with
 # %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
 print(valley.settle("the sharp one" if (best[:, 0] > top).all() else "it depends on λ"))
 wide = torch.linspace(0.02, 2, 100, dtype=torch.float64)
-with fl.threads(1):
-    ratio = torch.stack([well.hessian(lowest(well, lam))[0, 0] for lam in wide]) / well.hessian(well.minima[0])
+ratio = torch.stack([well.hessian(lowest(well, lam))[0, 0] for lam in wide]) / well.hessian(well.minima[0])
 limit = wide[ratio < 1][0].item()
 fl.claims.declare(
     "03.1", "the lowest point of f + λθ² is in the sharper valley if that is nearer to 0, at each λ from 0.01 to 0.5",
@@ -533,7 +531,7 @@ fl.claims.declare(
     "the sharp valley nearer to 0; mirrored, the flat one is selected (the control below)",
     detail=f"ratio of clean curvatures; the clean loss there is at most {well(best).max():.3f}, against 0 in both valleys",
     about={"C3": "supports"},
-)  # fmt: skip
+)
 
 # %% [markdown]
 # And the second. It is declared as *does not hold here*: a tested result as well.
@@ -543,7 +541,7 @@ fl.claims.declare(
     "03.2", "descent on f + λθ² ends sharper, on average over 100 starts, than on f, at each λ from 0.01 to 0.5",
     (mean[1:] / mean[0]).min().item(), "does not hold here", above=1.0,
     detail=f"ratio of clean curvatures; flatter at λ = 0.20 ({mean[20] / mean[0]:.2f}), sharper at 0.30 ({mean[30] / mean[0]:.2f})",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # **Where the first claim ends.** A strong penalty drags the lowest point out of the bottom and up the flank, where the clean loss is less curved:
@@ -582,10 +580,9 @@ for centre in (-0.5, 0.5):
 # %%
 eta, sigma, steps = 0.05, 2.0, 3000
 theta, in_flat = well.minima[:, None, None].expand(2, 1000, 1), []
-with fl.threads(1):
-    for _ in range(steps):
-        theta = theta - eta * (well.gradient(theta) + sigma * normal(theta))
-        in_flat.append(theta[..., 0] < top)
+for _ in range(steps):
+    theta = theta - eta * (well.gradient(theta) + sigma * normal(theta))
+    in_flat.append(theta[..., 0] < top)
 in_flat = torch.stack(in_flat).double()  # (steps, where it started, chain)
 
 # %% [markdown]
@@ -621,7 +618,7 @@ assert abs(occupied - predicted) < 0.04  # the formula is for small η
 fl.claims.declare(
     "03.3", "with gradient noise the flatter of two equally deep valleys holds more than half of the walkers",
     occupied, "holds", above=0.5, detail=f"predicted {predicted:.3f}; 2,000 chains, last 500 of {steps:,} steps",
-)  # fmt: skip
+)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ### SAM
@@ -647,10 +644,9 @@ radii = torch.linspace(0, 2.2, 111, dtype=torch.float64)
 nudges = torch.tensor([-0.05, -0.03, -0.01, 0.01, 0.03, 0.05], dtype=torch.float64)
 etas = torch.tensor([0.02, 0.05, 0.1, 0.2], dtype=torch.float64)
 theta, every = (well.minima[:, None] + nudges).expand(4, 111, 2, 6)[..., None], []
-with fl.threads(1):
-    for i in range(1000):
-        theta = sam_step(well, theta, etas.view(4, 1, 1, 1, 1), radii.view(111, 1, 1, 1))
-        every += [theta[..., 0]] if i >= 980 else []
+for i in range(1000):
+    theta = sam_step(well, theta, etas.view(4, 1, 1, 1, 1), radii.view(111, 1, 1, 1))
+    every += [theta[..., 0]] if i >= 980 else []
 every = torch.stack(every, 1)  # (step size, 20, radius, valley, start)
 
 # %% [markdown]
@@ -714,7 +710,7 @@ fl.claims.declare(
     caveat="giving up is not arriving: at the two smaller step sizes no radius brings all starts to the flat valley, "
     "and at the larger ones only a band of radii does; so it does not say that SAM ends flatter",
     detail=f"smallest ratio of the two radii; at η = 0.1 they are {given_up[2, 0]:.2f} and {rho_sharp:.2f}; no noise",
-)  # fmt: skip
+)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ### Label noise
@@ -723,10 +719,9 @@ fl.claims.declare(
 # loss is 0 again and the floor applies. **Bound:** even the worst chain must end within 1 % of the floor, below 2.02.
 
 # %%
-with fl.threads(1):
-    noisy = walk("label noise σ", [1.0], steps=3200, chains=200)[-1]
-    quiet = walk("label noise σ", [0.0], start=noisy, steps=300, chains=200)[-1]
-    unregularised = walk("label noise σ", [0.0], steps=3200, chains=1)[-1]
+noisy = walk("label noise σ", [1.0], steps=3200, chains=200)[-1]
+quiet = walk("label noise σ", [0.0], start=noisy, steps=300, chains=200)[-1]
+unregularised = walk("label noise σ", [0.0], steps=3200, chains=1)[-1]
 traces = quiet.square().sum(-1)
 
 # %% [markdown]
@@ -738,7 +733,7 @@ fl.claims.declare(
     traces.max().item(), "holds", below=2.02,
     detail=f"largest tr H of 200 chains; their train loss is below {max(1e-20, product(quiet).max()):.0e}; "
     f"without noise tr H = {unregularised.square().sum():.2f}",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Unlike weight decay it pays nothing for it: the loss is back at 0. Whether the flattest interpolator is also the *right* one is the subject of notebook 17.
@@ -842,7 +837,7 @@ both = fl.exercises.Exercise(
             lambda t, g, eta, rho, lam: t - eta * (g(_look(t, g, rho)) + lam * t),
     },
     inputs=[(p, fl.functions.himmelblau.gradient, 0.01, 0.3, 0.2) for p in _points], rtol=1e-6,
-)  # fmt: skip
+)
 
 # %% [markdown]
 # The function gets everything as arguments; return the new point.
