@@ -3,13 +3,14 @@
 import json
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from flatlab.records import results
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Data(NamedTuple):
@@ -38,7 +39,7 @@ def _shipped() -> Path:
     return repository if (here.parent / "pyproject.toml").exists() and repository.is_dir() else here / "_data"
 
 
-def recorded(name: str):
+def recorded(name: str) -> "pd.DataFrame":
     """A recorded run of a full protocol, or a study's records, as a DataFrame; `.attrs["about"]` says how it was made.
 
     It comes from `recorded` in FLATLAB_DATA, and where that has no such folder, from the course's own.
@@ -55,6 +56,43 @@ def recorded(name: str):
     frame = results(known[name]) if known[name].is_dir() else pd.read_csv(known[name])
     frame.attrs["about"] = json.loads((place / f"{name}.json").read_text(encoding="utf-8"))
     return frame
+
+
+def results(folder: str | Path, errors: bool = False) -> "pd.DataFrame":
+    """The records of a study as a tidy table: the cell's values first, then what the function returned.
+
+    Sorted by the cells, the first axis slowest, numbers before words; rows of one run stay in their order. `errors`
+    gives the failed runs instead, with their error (the whole traceback is in the record). `.attrs["seconds"]`: what
+    all runs took. Errors: ValueError if `folder` holds no study, or names the record that is damaged.
+    """
+    import pandas as pd
+
+    axes = read(Path(folder) / "study.json", "function", "axes")["axes"]
+    found = [read(path, "cell", "seconds") for path in Path(folder).glob("*.run.json")]
+    found.sort(
+        key=lambda record: [(isinstance(v, str), v is not None, 0 if v is None else v) for v in record["cell"].values()]
+    )
+    if errors:
+        rows = [record["cell"] | {"error": record["error"]} for record in found if "error" in record]
+    else:
+        rows = [record["cell"] | row for record in found for row in record.get("rows", ())]
+    frame = pd.DataFrame(rows, columns=None if rows else [*axes, *["error"] * errors])
+    frame.attrs["seconds"] = round(sum(record["seconds"] for record in found), 1)
+    return frame
+
+
+def read(path: Path, *keys: str) -> dict:
+    """The JSON object in a study's file. Errors: ValueError if there is none, or it is damaged or lacks a key."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"folder is {str(path.parent)!r}: there is no study in it (no {path.name})") from None
+    except ValueError:
+        record = None
+    if not isinstance(record, dict) or not record.keys() >= set(keys):
+        raise ValueError(f"{path} is damaged (cut off by a power failure, or changed by hand): delete it and start the "
+                         "study again, which repeats only what is missing")  # fmt: skip
+    return record
 
 
 def digits(train: int = 1000, seed: int = 0, images: bool = False) -> Data:

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import platform
-import time
+import shutil
 from datetime import date
 from pathlib import Path
 
@@ -255,11 +255,8 @@ def _describe(name):
     _, cells, note = STUDIES[name]
     folder, path = FOLDER / name, FOLDER / f"{name}.json"
     if begun := (folder / "study.json").exists():
-        done, failed, seconds = (
-            fl.study.results(folder),
-            fl.study.results(folder, errors=True),
-            fl.study.seconds(folder),
-        )
+        done, failed = fl.study.results(folder), fl.study.results(folder, errors=True)
+        seconds = done.attrs["seconds"]
     else:
         done, failed, seconds = pd.DataFrame(columns=list(cells[0])), (), 0.0
     counts = {"cells done": len(done[list(cells[0])].drop_duplicates()), "cells failed": len(failed)}
@@ -268,21 +265,53 @@ def _describe(name):
         _write(path, json.dumps(about, indent=1) + "\n")
 
 
-def record(name: str) -> None:
-    """Run what is missing of a protocol; the file is renewed after each cell of the grid."""
-    run, grid, note = PROTOCOLS[name]
-    csv, about = FOLDER / f"{name}.csv", FOLDER / f"{name}.json"
-    done = pd.read_csv(csv) if csv.exists() else pd.DataFrame()
-    seconds = json.loads(about.read_text())["wall seconds"] if about.exists() else 0.0
-    for cell in grid:
-        if len(done) and np.logical_and.reduce([done[key] == value for key, value in cell.items()]).any():
-            continue
-        begin = time.perf_counter()
-        done = pd.concat([done, run(**cell).assign(**cell)], ignore_index=True)
-        seconds += time.perf_counter() - begin
-        _write(csv, done.to_csv(index=False, float_format="%.9g"))
+def record(name: str, workers: int = 1) -> None:
+    """Run what is missing of a protocol: a study of its own in runs/NAME, whose rows go to NAME.csv when it stops.
+
+    Errors: RuntimeError if runs failed; their records, with the traceback, stay in runs/NAME until they are run again.
+    """
+    run, grid, _ = PROTOCOLS[name]
+    folder = FOLDER / "runs" / name
+    _gather(name)  # what a killed one has left
+    try:
+        if missing := [cell for cell in grid if not _has(_table(name), cell)]:
+            fl.study.run(run, missing, folder, workers, inner=torch.get_num_threads(), retry=True)
+    finally:
+        _gather(name)
+    if folder.exists():
+        raise RuntimeError(f"runs failed: {fl.study.results(folder, errors=True).to_string()}")
+
+
+def _gather(name):
+    """Move what has ended from runs/NAME to NAME.csv, in the order of the grid, and renew NAME.json."""
+    _, grid, note = PROTOCOLS[name]
+    folder, about, done = FOLDER / "runs" / name, FOLDER / f"{name}.json", _table(name)
+    records = {path: fl.data.read(path, "cell", "seconds") for path in folder.glob("*.run.json")}
+    ended = {path: record for path, record in records.items() if "rows" in record}
+    new = [record for record in ended.values() if not _has(done, record["cell"])]
+    if new:
+        new.sort(key=lambda record: grid.index(record["cell"]))
+        rows = pd.DataFrame([row | record["cell"] for record in new for row in record["rows"]])
+        done = pd.concat([done, rows], ignore_index=True)
+        seconds = json.loads(about.read_text())["wall seconds"] if about.exists() else 0.0
+        seconds += sum(record["seconds"] for record in new)
+        _write(FOLDER / f"{name}.csv", done.to_csv(index=False, float_format="%.9g"))
         _write(about, json.dumps(_about(name, note, seconds, done, len(grid)), indent=1) + "\n")
-        print(f"{name}: {cell} done, {seconds:.0f} s in all", flush=True)
+    for path in ended:
+        path.unlink()
+    if folder.exists() and len(ended) == len(records):
+        shutil.rmtree(folder)
+        if not any(folder.parent.iterdir()):
+            folder.parent.rmdir()
+
+
+def _table(name):
+    csv = FOLDER / f"{name}.csv"
+    return pd.read_csv(csv) if csv.exists() else pd.DataFrame()
+
+
+def _has(done, cell):
+    return len(done) > 0 and bool(np.logical_and.reduce([done[key] == value for key, value in cell.items()]).any())
 
 
 def _about(name, note, seconds, done, cells):
@@ -317,12 +346,12 @@ def _write(path, text):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=[*PROTOCOLS, *STUDIES])
-    parser.add_argument("--threads", type=int, default=1, help="of a protocol, or of each run of a study")
-    parser.add_argument("--workers", type=int, default=-1, help="processes of a study; -1: one per core")
+    parser.add_argument("--threads", type=int, default=1, help="of each run")
+    parser.add_argument("--workers", type=int, default=-1, help="processes; -1: one per core")
     parser.add_argument("--describe", action="store_true", help="of a study: renew NAME.json, run nothing")
     options = parser.parse_args()
     with fl.threads(options.threads):
         if options.name in STUDIES:
             study(options.name, options.workers, options.describe)
         else:
-            record(options.name)
+            record(options.name, options.workers)
