@@ -130,8 +130,8 @@ def trace(objective: Objective, theta=None, samples: int = 30, seed: int = 0) ->
     sketch, probes = (_signs(theta, samples // 3, seed + offset) for offset in (0, 1))
     basis, _ = torch.linalg.qr(torch.stack([product(s.expand_as(theta)) for s in sketch], -1))  # (..., P, samples/3)
     exact = sum((q * product(q)).sum(-1) for q in basis.unbind(-1))
-    probes = [p - (basis @ (p @ basis)[..., None])[..., 0] for p in probes]
-    rest = torch.stack([(p * product(p)).sum(-1) for p in probes])
+    probes = probes - (probes @ basis) @ basis.mT  # (..., samples/3, P)
+    rest = torch.stack([(p * product(p)).sum(-1) for p in probes.unbind(-2)])
     return Estimate(exact + rest.mean(0), rest.std(0) / len(rest) ** 0.5)
 
 
@@ -180,6 +180,9 @@ class OfNetwork(Objective):
         if state.get("buffers"):
             state["buffers"] = {name: buffer.clone() for name, buffer in state["buffers"].items()}
         return self._with(self.loss.on(inputs, targets, **state))
+
+    def at(self, theta: Tensor) -> "OfNetwork":
+        return self._with(self.loss.at(theta))
 
     def double(self) -> "OfNetwork":
         return self._with(self.loss.double())
@@ -279,7 +282,7 @@ class _Krylov:
         self.basis[:, known], rest = unit(vector), torch.zeros(())
         for j in range(known, self.matrix.shape[1]):
             before, image = self.basis[:, : j + 1], self.product(self.basis[:, j])
-            left, along = _orthogonal(image, before)
+            left, along = _orthogonal(image, before, j - 1 if j > known else 0)
             self.matrix[:, : j + 1, j] = self.matrix[:, j, : j + 1] = along
             rest, scale = left.norm(dim=1), self.matrix.abs().amax((1, 2))
             ended = rest <= 100 * torch.finfo(rest.dtype).eps * scale
@@ -319,12 +322,17 @@ def _eigh(matrix):
     return torch.linalg.eigh((matrix + matrix.mT) / 2)
 
 
-def _orthogonal(w, basis):
-    """What is left of `w (R, P)` beside the rows of `basis (R, j, P)`, and its components `(R, j)` along them."""
-    total = 0
-    for _ in range(2):  # twice, for rounding
-        along = (basis @ w[..., None])[..., 0]
-        w, total = w - (along[:, None] @ basis)[:, 0], total + along
+def _orthogonal(w, basis, near=0):
+    """What is left of `w (R, P)` beside the rows of `basis (R, j, P)`, and its components `(R, j)` along them.
+
+    Two passes, for rounding; the first only over the rows from `near` on, if w has no more than a rounding error along
+    the others (Lanczos' recurrence of three terms).
+    """
+    total = basis.new_zeros(basis.shape[:2])
+    for first in (near, 0):
+        along = (basis[:, first:] @ w[..., None])[..., 0]
+        w = w - (along[:, None] @ basis[:, first:])[:, 0]
+        total[:, first:] += along
     return w, total
 
 

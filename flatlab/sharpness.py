@@ -252,7 +252,7 @@ def _rows(loss, columns, subset, options):
     """`{column: one number per network}`; members whose loss is not finite are measured at 0 and struck out."""
     value, found = loss(), {}
     finite = torch.isfinite(value)
-    if isinstance(loss, NetworkLoss) and not finite.all():
+    if not finite.all():
         loss = loss.at(torch.where(finite[..., None], loss.point(), 0.0))
     part = loss.first(subset) if subset and isinstance(loss, NetworkLoss) else loss
     for name in columns:

@@ -135,10 +135,8 @@ def test_the_trace_lies_within_its_standard_errors(seed, name):
 
 class Counting(Objective):
     def __init__(self, inner, theta=None):
-        self.inner, self.dim, self.theta, self.products = inner, inner.dim, theta, 0
-
-    def _value(self, theta):
-        return self.inner(theta)
+        super().__init__(inner, inner.dim, theta)
+        self.inner, self.products = inner, 0
 
     def _linearize(self, theta):
         product = self.inner.linearize(theta)

@@ -94,6 +94,7 @@ def test_the_parts_follow_their_loss_to_a_batch_and_to_double():
     loss = network_loss("classifier")
     part = GaussNewton(loss)
     assert part.source is loss and torch.equal(part.theta, loss.theta)
+    assert close(part.at(2 * loss.theta).hessian(), part.hessian(2 * loss.theta), 1e-14)
     batch = part.on(loss.inputs[:3], loss.targets[:3])
     assert close(
         batch.hessian(loss.theta), GaussNewton(NetworkLoss(loss.model, loss.inputs[:3], loss.targets[:3])).hessian()
