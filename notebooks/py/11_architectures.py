@@ -225,129 +225,100 @@ def mismatch_of(architecture, step=1e-6):
 # The bound, 10⁻⁵, leaves room for the error of the difference itself.
 
 # %% slideshow={"slide_type": "fragment"}
-with fl.threads(1):
-    worst = max(mismatch_of("ViT"), mismatch_of("GPT"))
+worst = max(mismatch_of("ViT"), mismatch_of("GPT"))
 fl.claims.declare(
     "11.1", "second derivatives through attention are right: Hu equals the change of the gradient along u",
     worst, "holds", below=1e-5, detail="Largest relative error, ViT and GPT, float64",
-)  # fmt: skip
+)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ### One table for all
 #
-# The measure: `λ_max` by `fl.curvature.top_eigenvalue`, ten steps of the Lanczos iteration of 08; it takes one network, or many at once. Beside it normalised κ (04), the slope, and the test error. The curvature is taken on the first `PROBE` training samples: all of them at laptop scale.
+# `fl.sharpness.table` gives a row per network: `λ_max` by ten steps of the Lanczos iteration of 08, normalised κ (04), the slope, and the train loss. Beside them the errors. The curvature is taken on the first `PROBE` training samples: all of them at laptop scale.
 
 # %%
-from flatlab.curvature import top_eigenvalue
+import pandas as pd
 
-PROBE = 512
+PROBE, COLUMNS = 512, ["train loss", "lambda max", "relative flatness", "gradient norm"]
 
 
-def measure(f, probe, data):
-    z, z_test = f.outputs(), f.outputs(inputs=data.x_test)
-    return {
-        "train loss": fl.safety.negative_log_likelihood(z, data.y).tolist(),
-        "train error": (100 * (1 - fl.safety.accuracy(z, data.y))).tolist(),
-        "λ_max": top_eigenvalue(probe).tolist(),
-        "κ": fl.sharpness.relative_flatness(f),
-        "‖∇L‖": fl.sharpness.gradient_norm(f),
-        "test error": (100 * (1 - fl.safety.accuracy(z_test, data.y_test))).tolist(),
-    }
+def measure(f, data):
+    errors = {"train error": (f.outputs(), data.y), "test error": (f.outputs(inputs=data.x_test), data.y_test)}
+    errors = {name: 100 * (1 - fl.safety.accuracy(*both).cpu()) for name, both in errors.items()}
+    return fl.sharpness.table(f, COLUMNS, subset=PROBE, steps=10).assign(**errors)
 
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# **One network at a time.** `trained` trains one network, on the GPU if there is one.
-
+# **Many at a time.** `fl.train` trains all seeds and strengths of an architecture as one batched program; the running means of batch norm, too, are each network's own.
 
 # %%
-def trained(architecture, control="base", length=1.0, seed=0):
-    net, data = NETS[architecture](seed).to(fl.device()), DATA[architecture].to(fl.device())
-    epochs = round(length * EPOCHS[architecture])
-    plan = fl.training.Recipe(epochs=epochs, **recipe, **CONTROLS[control])
-    fl.training.fit(net, data, plan, seed, progress=False, every=epochs)
-    return net, data
+from math import ceil
+
+
+def trained(architecture, controls, length=1.0, seeds=SEEDS):
+    """The run of all seeds of these controls, on the GPU if there is one."""
+    data, members = DATA[architecture].to(fl.device()), [CONTROLS[c] for c in controls for _ in seeds]
+    loss = fl.NetworkLoss(
+        lambda seed: NETS[architecture](seed).to(fl.device()), data.x, data.y, seeds=[*seeds] * len(controls)
+    )
+    rho, decay = ([member.get(name, 0.0) for member in members] for name in ("rho", "weight_decay"))
+    sam = {"rule": fl.training.sam, "rho": rho} if any(rho) else {}
+    steps = round(length * EPOCHS[architecture]) * ceil(len(data.x) / recipe["batch"])
+    run = fl.train(loss, steps, schedule="cosine", weight_decay=decay, **sam, **recipe)
+    assert not run.diverged.any()
+    return run
 
 
 # %% [markdown]
-# `single` is one run of a *study*: it returns rows, and the study keeps one record per run, so that a night on a GPU survives whatever happens and goes on where it was. At `paper` scale everything goes this way. A baseline also returns rows for its **temperature twins**: the same weights with the head divided by `T`, which changes its confidence, so its train loss, and no decision.
+# A baseline also gives rows for its **temperature twins**: the same weights with the head divided by `T`, which changes its confidence, so its train loss, and no decision.
+
+# %%
+from flatlab import compare
+
+
+def measured(architecture, controls, length=1.0, seeds=SEEDS):
+    """Train and measure: a row per network, and per temperature twin of a baseline."""
+    f, data = trained(architecture, controls, length, seeds).loss(), DATA[architecture].to(fl.device())
+    labels = {"control": np.repeat(controls, len(seeds)), "seed": [*seeds] * len(controls)}
+    labels |= {"architecture": architecture, "length": length}
+    twins = {T: compare.tempered(f, T) for T in TEMPERATURES} if controls == ["base"] and length == 1 else {}
+    return pd.concat([measure(g, data).assign(T=T, **labels) for T, g in ({1.0: f} | twins).items()])
+
+
+# %% [markdown]
+# **One network at a time.** At `paper` scale the networks are too large to be trained together. There `single` is one run of a *study*: it returns rows, and the study keeps one record per run, so that a night on a GPU survives whatever happens and goes on where it was. The same networks? One epoch of the GPT and of the VGG, both ways, two seeds.
 
 
 # %%
 def single(architecture, control, length, seed):
-    net, data = trained(architecture, control, length, seed)
-    f, probe = fl.NetworkLoss(net, data.x, data.y), fl.NetworkLoss(net, data.x[:PROBE], data.y[:PROBE])
-    found, head = [{"T": 1.0} | measure(f, probe, data)], list(net.parameters())[-2:]
-    cold = [p.detach().clone() for p in head]
-    for T in TEMPERATURES if control == "base" and length == 1 else ():
-        with torch.no_grad():
-            for p, weights in zip(head, cold):
-                p.copy_(weights / T)
-        found.append({"T": T} | measure(f, probe, data))
-    return found
+    return measured(architecture, [control], length, [seed]).drop(columns=["architecture", "control", "length", "seed"]).to_dict("records")
 
 
-# %% [markdown]
-# **Many at a time.** For networks as small as ours that would take minutes. `flatlab.ensemble` trains all seeds and strengths of an architecture as one batched program, and measures them likewise. It draws the same batches as `single`, so it gives the same networks. Only the VGG cannot go this way: batch norm remembers, and an ensemble wants networks without a memory.
-
-# %%
-import math
-
-import pandas as pd
-from flatlab import ensemble
-
-
-def batched(architecture, controls, length=1.0):
-    data, members = DATA[architecture], [CONTROLS[c] for c in controls for _ in SEEDS]
-    strength = {name: torch.tensor([m.get(name, 0.0) for m in members]) for name in ("rho", "weight_decay")}
-    steps = round(length * EPOCHS[architecture]) * math.ceil(len(data.x) / recipe["batch"])
-    seeds = [*SEEDS] * len(controls)
-    run = ensemble.train(NETS[architecture], data.x, data.y, seeds, steps, schedule="cosine", **recipe, **strength)
-    assert not run.diverged.any()
-    head, found = sum(p.numel() for p in list(run.model.parameters())[-2:]), []
-    baseline = controls[0] == "base" and length == 1  # it comes first, and alone has temperature twins
-    for T in [1.0, *TEMPERATURES] if baseline else [1.0]:
-        theta = run.theta.clone() if T == 1 else run.theta[: len(SEEDS)].clone()
-        theta[:, -head:] /= T
-        f = ensemble.EnsembleLoss(run.model, theta, data.x, data.y)
-        labels = {"control": np.repeat(controls, len(SEEDS))[: len(theta)], "seed": seeds[: len(theta)]}
-        labels |= {"architecture": architecture, "length": length, "T": T}
-        found.append(pd.DataFrame(labels | measure(f, f, data)))
-    return pd.concat(found)
-
-
-# %% [markdown]
-# The same networks? One epoch of the GPT, both ways, two seeds.
-
-# %%
-with fl.threads(1):
-    alone = [single("GPT", "SAM 0.05", 0.025, seed)[0]["train loss"] for seed in (0, 1)]
-    together = batched("GPT", ["SAM 0.05"], 0.025)["train loss"].tolist()[:2]
-print("one at a time:", np.round(alone, 5), "  in one batch:", np.round(together, 5))
-assert np.allclose(alone, together, rtol=1e-3)
+for a in ("GPT", "VGG"):
+    short_plan = 1 / EPOCHS[a]
+    alone = [single(a, "SAM 0.05", short_plan, seed)[0]["train loss"] for seed in (0, 1)]
+    together = measured(a, ["SAM 0.05"], short_plan)["train loss"].tolist()[:2]
+    print(f"{a}, one at a time:", np.round(alone, 5), "  in one batch:", np.round(together, 5))
+    assert np.allclose(alone, together, rtol=1e-3)
 
 # %% [markdown]
 # Now everything. The *ladder* of baselines has four lengths, three shorter or longer than the baseline, each trained to the end of a schedule of its own. As in 08 we call them **early-stopped twins**: stopped early by a shorter plan, not by cutting off a longer one.
 
 # %%
-import tempfile
-from pathlib import Path
-
 from tqdm.auto import tqdm
 
-one_by_one = ["VGG"] if SCALE == "laptop" else [*NETS]
-place = Path(tempfile.mkdtemp()) if SCALE == "laptop" else Path("architectures_paper")
-shorter = [(control, 1.0) for control in CONTROLS] + [("base", length) for length in LENGTHS if length != 1]
-cells = [
-    {"architecture": a, "control": control, "length": length, "seed": seed}
-    for a in one_by_one for control, length in shorter for seed in SEEDS
-]  # fmt: skip
-with fl.threads(1 if SCALE == "laptop" else torch.get_num_threads()) as count:
-    tables = [fl.study.run(single, cells, place, workers=1, inner=count, progress=SCALE == "paper")]
-    for a in tqdm([name for name in NETS if name not in one_by_one], leave=False):
-        tables += [batched(a, ["base", "wd 0.0005", "wd 0.005"]), batched(a, [*SAM])]
-        tables += [batched(a, ["base"], length) for length in LENGTHS if length != 1]
-table = pd.concat(tables, ignore_index=True)
-assert not len(fl.study.results(place, errors=True))
+if SCALE == "laptop":
+    plans = [(["base"], length) for length in LENGTHS] + [(["wd 0.0005", "wd 0.005"], 1.0), ([*SAM], 1.0)]
+    plans = [(a, *plan) for a in NETS for plan in plans]
+    table = pd.concat([measured(*plan) for plan in tqdm(plans, leave=False)], ignore_index=True)
+else:
+    plans = [(control, 1.0) for control in CONTROLS] + [("base", length) for length in LENGTHS if length != 1]
+    cells = [
+        {"architecture": a, "control": control, "length": length, "seed": seed}
+        for a in NETS for control, length in plans for seed in SEEDS
+    ]
+    table = fl.study.run(single, cells, "architectures_paper", workers=1, inner=torch.get_num_threads())
+    assert not len(fl.study.results("architectures_paper", errors=True))
 print(f"{len(table)} rows, {(table['T'] == 1).sum()} networks")
 
 # %% [markdown]
@@ -355,39 +326,35 @@ print(f"{len(table)} rows, {(table['T'] == 1).sum()} networks")
 
 
 # %%
-from flatlab.statistics import interval
-
-AGAINST = ["base", "early-stopped twin", "temperature twin"]
-
-
-def twins_of(architecture, seed, against):
-    rows = table[(table.architecture == architecture) & (table.control == "base") & (table.seed == seed)]
-    alike = {"base": (rows.length == 1) & (rows["T"] == 1), "early-stopped twin": rows["T"] == 1}
-    return rows[alike.get(against, rows.length == 1)].sort_values("train loss")
+ends, base = table[(table["T"] == 1) & (table["length"] == 1)], table[table["control"] == "base"]
+ladders = {"base": None, "early-stopped twin": base[base["T"] == 1], "temperature twin": base[base["length"] == 1]}
 
 
-def effect(architecture, control, against, column="λ_max"):
-    """log₁₀ of the factor, per seed; NaN where no twin reaches the train loss."""
-    rows = table[(table.architecture == architecture) & (table.control == control) & (table["T"] == 1)]
-    rows, found = rows[rows.length == 1].sort_values("seed"), []
-    for _, row in rows.iterrows():
-        twins = twins_of(architecture, row.seed, against)
-        x, y = np.log10(twins["train loss"].astype(float)), np.log10(twins[column].astype(float))
-        other = y.item() if against == "base" else np.interp(np.log10(row["train loss"]), x, y, np.nan, np.nan)
-        found.append(np.log10(row[column]) - other)
-    return np.array(found)
+def effects_against(ladder):
+    """log₁₀ of the factor per architecture, control and seed; NaN where no twin reaches the train loss."""
+    found = {}
+    for a, rows in ends.groupby("architecture"):
+        twins = None
+        if ladder is not None:
+            rows = rows[rows["control"] != "base"]
+            twins = compare.at_equal(rows, ladder, ["lambda max"], ["architecture", "seed"])
+        found[a] = compare.differences(rows, ["lambda max"], twins, ["lambda max"])["lambda max"]
+    return pd.concat(found, names=["architecture"])
 
+
+effects = {against: effects_against(ladder) for against, ladder in ladders.items()}
+RAW, EARLY, TEMPERED = effects
 
 # %% [markdown]
 # And rules 2 and 3:
 
 
 # %%
-EFFECTS = {(a, c, g): effect(a, c, g) for a in NETS for c in [*CONTROLS][1:] for g in AGAINST}
+from flatlab.compare import interval
 
 
 def side(architecture, control, against):
-    centre, half = interval(EFFECTS[architecture, control, against])
+    centre, half = interval(effects[against][architecture, control])
     if np.isnan(centre):
         return "no twin"
     return "sharper" if centre > half else "flatter" if centre < -half else "open"
@@ -410,12 +377,11 @@ def agreement(control, against):
 # %%
 def relative(architecture, control, seed):
     """Train loss, and λ_max as a factor of the baseline's, of one network or of a baseline's whole ladder."""
-    rows = twins_of(architecture, seed, "early-stopped twin")
-    home = rows[rows.length == 1]["λ_max"].item()
-    if control != "ladder":
-        rows = table[(table.architecture == architecture) & (table.control == control) & (table.seed == seed)]
-        rows = rows[(rows["T"] == 1) & (rows.length == 1)]
-    return rows["train loss"].to_numpy(), rows["λ_max"].to_numpy() / home
+    ladder = ladders["early-stopped twin"].query("architecture == @architecture and seed == @seed")
+    home = ladder.query("length == 1")["lambda max"].item()
+    rows = ladder if control == "ladder" else ends.query("architecture == @architecture and seed == @seed and control == @control")
+    rows = rows.sort_values("train loss")
+    return rows["train loss"].to_numpy(), rows["lambda max"].to_numpy() / home
 
 
 def setting(rho):
@@ -429,7 +395,7 @@ def setting(rho):
 # %%
 def build(fig):
     left, right = fig.subplots(1, 2, width_ratios=[1.1, 1])
-    ladders = [left.plot([], [], color=fl.plots.GREY, lw=1.5, ls="-", marker=".")[0] for _ in SEEDS]
+    ladder_lines = [left.plot([], [], color=fl.plots.GREY, lw=1.5, ls="-", marker=".")[0] for _ in SEEDS]
     drops = [left.plot([], [], color=fl.plots.ORANGE, lw=2, ls="-")[0] for _ in SEEDS]
     rings = left.plot([], [], "o", mfc="none", mec=fl.plots.GREY, mew=2.5, ms=11, label="baselines")[0]
     dots = left.plot([], [], "o", color=fl.plots.BLUE, ms=9, label="SAM")[0]
@@ -445,7 +411,7 @@ def build(fig):
     right.set(xscale="log", xlim=(0.1, 20), xticks=[0.1, 1, 10], xticklabels=["÷ 10", "1", "× 10"])
     right.set(yticks=range(4), yticklabels=[*NETS], ylim=(3.5, -0.6), xlabel="flatter ←  factor in λ_max  → sharper")
     right.legend(loc="upper right", fontsize=11)
-    return lambda **values: move(left, ladders, drops, rings, dots, marks, **values)
+    return lambda **values: move(left, ladder_lines, drops, rings, dots, marks, **values)
 
 
 # %% [markdown]
@@ -453,20 +419,20 @@ def build(fig):
 
 
 # %%
-def move(left, ladders, drops, rings, dots, marks, architecture, rho, early_stopped_twins):
+def move(left, ladder_lines, drops, rings, dots, marks, architecture, rho, early_stopped_twins):
     left.set_title(architecture)
-    for i, (seed, line, drop) in enumerate(zip(SEEDS, ladders, drops)):
+    for seed, line, drop in zip(SEEDS, ladder_lines, drops):
         line.set_data(*(relative(architecture, "ladder", seed) if early_stopped_twins else ([], [])))
         drop.set_data([], [])
         if early_stopped_twins and rho:
             x, y = relative(architecture, setting(rho), seed)
-            drop.set_data([x, x], [y, y / 10 ** EFFECTS[architecture, setting(rho), AGAINST[1]][i]])
+            drop.set_data([x, x], [y, y / 10 ** effects[EARLY][architecture, setting(rho), seed]])
     for artist, control in ((rings, "base"), (dots, setting(rho))):
         artist.set_data(*np.concatenate([relative(architecture, control, seed) for seed in SEEDS], axis=1))
     said = []
-    for (shift, points, lines), against in zip(marks, AGAINST):
+    for (shift, points, lines), against in zip(marks, effects):
         shown = rho > 0 and (against == "base" or early_stopped_twins)
-        found = [interval(EFFECTS[a, setting(rho), against]) if shown else (np.nan, np.nan) for a in NETS]
+        found = [interval(effects[against][a, setting(rho)]) if shown else (np.nan, np.nan) for a in NETS]
         points.set_data([10**centre for centre, _ in found], np.arange(4) + shift)
         for row, (line, (centre, half)) in enumerate(zip(lines, found)):
             line.set_data([10 ** (centre - half), 10 ** (centre + half)], [row + shift] * 2)
@@ -497,24 +463,14 @@ fl.panels.Panel(
 #
 # ### All effects at once
 #
-# One row per regulariser, one mark per architecture: mean of four seeds and its 95 % interval. Left against the baseline, right against the early-stopped twin. A mark is missing where no baseline of the ladder reaches the train loss.
+# One row per regulariser, one mark per architecture: mean of four seeds and its 95 % interval, and a small dot for each seed. Left against the baseline, right against the early-stopped twin. A mark is missing where no baseline of the ladder reaches the train loss.
 
 # %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "slide"}
 fig, axes = plt.subplots(1, 2, figsize=(10, 4.4), sharex=True, sharey=True)
 titles = {"base": "raw: against the baseline", "early-stopped twin": "at equal train loss"}
-colours = fl.plots.BLUE, fl.plots.ORANGE, fl.plots.RED, fl.plots.PURPLE
 for ax, (against, title) in zip(axes, titles.items()):
-    for j, a in enumerate(NETS):
-        found = [interval(EFFECTS[a, control, against]) for control in [*CONTROLS][1:]]
-        centre, half = np.array(found).T
-        ends = abs(10 ** np.array([centre - half, centre + half]) - 10**centre)
-        rows = np.arange(len(centre)) - 0.24 + 0.16 * j
-        ax.errorbar(10**centre, rows, xerr=ends, fmt="oDs^"[j], ms=6, capsize=4, color=colours[j], label=a)
-    ax.axvline(1, color=fl.plots.GREY, lw=1.5, ls="-")
-    ax.set(xscale="log", xlabel="flatter ←   factor in λ_max   → sharper", title=title, xlim=(0.12, 14))
-    ax.set(xticks=[0.2, 0.5, 1, 2, 5, 10], xticklabels=[0.2, 0.5, 1, 2, 5, 10])
-    ax.minorticks_off()
-axes[0].set(yticks=range(len(centre)), yticklabels=[*CONTROLS][1:], ylim=(len(centre) - 0.5, -0.5))
+    fl.plots.forest(effects[against].unstack("architecture")[[*NETS]].loc[[*CONTROLS][1:]], ax)
+    ax.set(xlabel="flatter ←   factor in λ_max   → sharper", title=title, xlim=(0.12, 14))
 axes[0].legend(loc="upper right", fontsize=11)
 fl.plots.show(fig, "factors in top eigenvalue for five regularisers in four architectures, raw and at equal train loss")
 
@@ -523,8 +479,8 @@ fl.plots.show(fig, "factors in top eigenvalue for five regularisers in four arch
 
 # %% slideshow={"slide_type": "skip"}
 for control in ("SAM 0.05", "wd 0.005"):
-    spreads = [np.std([EFFECTS[a, control, against].mean() for a in NETS], ddof=1) for against in AGAINST]
-    print(f"{control:9s}", *(f"{name} {spread:.3f}   " for name, spread in zip(["raw", *AGAINST[1:]], spreads)))
+    spreads = [effects[against].unstack("architecture").loc[control].mean(skipna=False).std() for against in effects]
+    print(f"{control:9s}", *(f"{name} {spread:.3f}   " for name, spread in zip(["raw", EARLY, TEMPERED], spreads)))
 
 # %% [markdown]
 # With the early-stopped twin half of the disagreement is gone, with the temperature twin a third: so much of it was about the train loss.
@@ -535,8 +491,7 @@ for control in ("SAM 0.05", "wd 0.005"):
 
 # %%
 def paired(architecture, control, column):
-    rows = table[(table.architecture == architecture) & (table.control == control)]
-    return rows[(rows["T"] == 1) & (rows.length == 1)].sort_values("seed")[column].to_numpy(float)
+    return ends.query("architecture == @architecture and control == @control").sort_values("seed")[column].to_numpy()
 
 
 def mean_of(architecture, control, column):
@@ -544,7 +499,7 @@ def mean_of(architecture, control, column):
 
 
 def line(control, a):
-    factors = [f"× {10 ** np.nanmean(EFFECTS[a, control, against]):.2f}" for against in AGAINST]
+    factors = [f"× {10 ** effects[against][a, control].mean():.2f}" for against in effects]
     losses = [f"{mean_of(a, c, 'train loss'):.4f}" for c in (control, "base")]
     now, before = (paired(a, c, "test error") for c in (control, "base"))
     centre, half = interval(now - before)
@@ -575,7 +530,7 @@ print(how_many.settle(["none", "one", "two", "three", "all four"][flatter]))
 k_of_4(
     "11.2", "raw, the effect of SAM (ρ = 0.05) on λ_max has the same sign in at least 3 of 4 architectures",
     "SAM 0.05", "base", "inconclusive",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Then at equal train loss:
@@ -586,7 +541,7 @@ k_of_4(
     "11.3", "at equal train loss (early-stopped twin) the sign of SAM's effect agrees in at least 3 of 4 architectures",
     "SAM 0.05", "early-stopped twin", "holds with a caveat", about={"C3": "against"},
     caveat=f"against the temperature twin k is {low} to {high} ({who})",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # The sign is *flatter*: at a given train loss SAM does in each kind of network what it was built for, by a factor between 0.6 and 0.9. (State the twin, said 08: beside its *temperature* twin the ViT is not moved.) Whether that shows in the raw number depends on what SAM does to the *fit*, and that does depend on the architecture:
@@ -606,22 +561,22 @@ for a in NETS:
 # At the paper's λ = 5 · 10⁻⁴ these short runs hardly feel it (and with four seeds it is a matter of luck which effects of a few per cent are settled and which are open; so, against rule 4, we make no claim on `k`). How small is it? (The bound was set after the first run.)
 
 # %% slideshow={"slide_type": "fragment"}
-largest = max(abs(EFFECTS[a, "wd 0.0005", "base"].mean()) for a in NETS)
+largest = max(abs(effects[RAW][a, "wd 0.0005"].mean()) for a in NETS)
 fl.claims.declare(
     "11.4", "weight decay of 5e-4 changes λ_max by less than 25 % (mean of the seeds) in every architecture",
     10**largest, "holds", below=1.25, detail="Largest mean factor of the four, raw",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Ten times as much is felt. (This claim and the next were written after seeing the figure: they describe and do not test.)
 
 # %% slideshow={"slide_type": "fragment"}
-left_over = "; ".join(f"{g}: {agreement('wd 0.005', g)[2]}" for g in AGAINST[1:])
+left_over = "; ".join(f"{g}: {agreement('wd 0.005', g)[2]}" for g in (EARLY, TEMPERED))
 k_of_4(
     "11.5", "raw, weight decay of 5e-3 ends sharper in at least 3 of 4 architectures", "wd 0.005", "base",
     "holds with a caveat", about={"C3": "supports"},
     caveat=f"all of them end at a higher train loss. {left_over}",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # How much of that is left at equal train loss? For each architecture, the mean effect against the twin as a share of the mean raw effect, in powers of ten:
@@ -629,17 +584,17 @@ k_of_4(
 # %% slideshow={"slide_type": "fragment"}
 def shares(against):
     """Per architecture: what of weight decay's raw effect is left beside a twin."""
-    return {a: EFFECTS[a, "wd 0.005", against].mean() / EFFECTS[a, "wd 0.005", "base"].mean() for a in NETS}
+    return {a: effects[against][a, "wd 0.005"].mean(skipna=False) / effects[RAW][a, "wd 0.005"].mean() for a in NETS}
 
 
-said = {g: ", ".join(f"{a} {share:.2f}" for a, share in shares(g).items()) for g in AGAINST[1:]}
+said = {g: ", ".join(f"{a} {share:.2f}" for a, share in shares(g).items()) for g in (EARLY, TEMPERED)}
 fl.claims.declare(
     "11.6", "in at least 3 of 4 architectures more than half of weight decay's added sharpness (λ = 5e-3) goes with "
     "the train loss (early-stopped twin)",
-    sum(share < 0.5 for share in shares(AGAINST[1]).values()), "holds with a caveat", above=2.5,
-    detail=f"Shares that are left: {said[AGAINST[1]]}",
-    caveat=f"the temperature twin leaves more: {said[AGAINST[2]]}; these are means of four seeds, without intervals",
-)  # fmt: skip
+    sum(share < 0.5 for share in shares(EARLY).values()), "holds with a caveat", above=2.5,
+    detail=f"Shares that are left: {said[EARLY]}",
+    caveat=f"the temperature twin leaves more: {said[TEMPERED]}; these are means of four seeds, without intervals",
+)
 
 # %% [markdown]
 # The exception is the ViT, which keeps more than half of it beside either twin.
@@ -676,14 +631,17 @@ attacked = [name for name in NETS if name != "ResNet"]
 
 
 def probe_of(name, c):
-    net, data = originals[name]
-    return fl.NetworkLoss(rescaled(net, c), data.x[:PROBE], data.y[:PROBE])
+    data = DATA[name].to(fl.device())
+    return fl.NetworkLoss(rescaled(originals[name], c), data.x[:PROBE], data.y[:PROBE])
 
 
-with fl.threads(1 if SCALE == "laptop" else torch.get_num_threads()):
-    originals = {name: trained(name) for name in attacked}
-    raw_top = {name: {c: top_eigenvalue(probe_of(name, c)).item() for c in SCALES} for name in attacked}
-    kappa = {name: [fl.sharpness.relative_flatness(probe_of(name, c)) for c in (1, 8)] for name in attacked}
+def top(f):
+    return fl.curvature.eigenvalues(f, steps=10)[0].item()
+
+
+originals = {name: trained(name, ["base"], seeds=[0]).model(0) for name in attacked}
+raw_top = {name: {c: top(probe_of(name, c)) for c in SCALES} for name in attacked}
+kappa = {name: [fl.sharpness.relative_flatness(probe_of(name, c)).item() for c in (1, 8)] for name in attacked}
 order = sorted(attacked, key=lambda name: raw_top[name][1])
 by_kappa = sorted(attacked, key=lambda name: kappa[name][0])
 print("from flat to sharp, by λ_max:", " < ".join(order), "   by κ:", " < ".join(by_kappa))
@@ -726,7 +684,7 @@ fl.claims.declare(
     turned, "holds", above=1,
     detail=f"Smallest factor between neighbours in the new order; outputs change by {moved:.0e} of their largest; "
     f"normalised κ changes by at most {same:.0e} with c = 8",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Three reasons, then, why `λ_max` of one architecture says nothing beside that of another. Its *coordinates*: the scale of a layer is free, and each architecture sets it in its own way, by its initial weights, its norms, its learning rate. Its *weights*: other numbers of them, in other places. And its *train loss*. (Normalised κ hardly notices this attack: what little moves, in the perceptron alone, comes from features that are always 0. Its order of the four, printed above, is another one, and no better: it lives on the features in front of the head, and those of a ViT are not those of a VGG.)
@@ -762,7 +720,7 @@ count_layer = fl.exercises.Exercise(
         "right only if h·e = d: the heads are h·e wide, whatever d is": lambda d, h, e, m: _layer(d, 1, d, m),
     },
     praise="for the paper's sizes that is 1,051,904 in each of six layers; and λ_max never divides by it.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Your answer:
@@ -812,7 +770,7 @@ coins = fl.exercises.Exercise(
         "the chance that they do not: two against two": 6 / 16,
     },
     praise="so the coins alone would do it more often than not. What protects us is rule 2: a sign counts only beyond the noise.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Your answer, a number between 0 and 1:
@@ -858,7 +816,7 @@ print_it = fl.exercises.Exercise(
         "only what stays within an architecture, or counts such signs, may stand": {"A", "D"},
     },
     praise="signs within an architecture can be counted; sizes across architectures cannot be ranked.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Your answer:
