@@ -15,8 +15,8 @@ examples = settings(max_examples=6, deadline=None, derandomize=True, database=No
 
 def close(found, wanted, tol: float = 1e-10) -> bool:
     """Same shape, and equal to `tol` relative to the largest wanted entry; a reason is printed otherwise."""
-    found, wanted = (torch.as_tensor(np.array(t) if isinstance(t, np.ndarray) else t) for t in (found, wanted))
-    found, wanted = found.detach().double(), wanted.detach().double()
+    found, wanted = (np.array(t) if isinstance(t, np.ndarray) else t for t in (found, wanted))  # may be read-only
+    found, wanted = (torch.as_tensor(t, dtype=torch.float64).detach() for t in (found, wanted))
     gap = (found - wanted).abs().max().item() if found.shape == wanted.shape else f"{found.shape} {wanted.shape}"
     size = max(wanted.abs().max().item(), 1e-12)
     print(f"gap {gap}, largest wanted {size}")
