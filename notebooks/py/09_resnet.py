@@ -140,7 +140,7 @@ print("buffers of the batch norm:", [name for name, _ in first[1].named_buffers(
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Train
 #
-# The four seeds of a control are trained in one call; each is what it would be alone. On the way we keep weights: those after each epoch of the second half are for SWA below, and those of the baseline are for early-stopped twins. The paper trains CIFAR-10 at a constant rate, and so do we; with it, stopping early is a complete schedule of its own, and going on needs no new run.
+# The four seeds of a control are trained in one call; each is what it would be alone, up to rounding. On the way we keep weights: those after each epoch of the second half are for SWA below, and those of the baseline are for early-stopped twins. The paper trains CIFAR-10 at a constant rate, and so do we; with it, stopping early is a complete schedule of its own, and going on needs no new run.
 
 # %%
 CONTROLS = list(fl.training.CONTROLS)
