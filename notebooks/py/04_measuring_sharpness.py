@@ -579,7 +579,7 @@ assert abs(fisher_rao - fl.sharpness.fisher_rao_norm(loss)) < 1e-8
 
 # %% slideshow={"slide_type": "fragment"}
 names = ["train loss", "gradient norm", "lambda max", "trace", "random direction", "worst case", "fisher rao", "relative flatness"]
-table = fl.sharpness.table(three, names)
+table = fl.sharpness.table(three, names, draws=100)
 table[names].rename(columns=fl.sharpness.SYMBOLS, index="seed {}".format).map("{:.3g}".format)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
