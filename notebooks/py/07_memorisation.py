@@ -124,7 +124,7 @@ wrong = {
     K: torch.stack([(redraw(torch.zeros(50).long(), r, K, random) != 0).float().mean()
                     for r in fractions.tolist() for _ in range(500)]).view(11, 500)
     for K in (2, 10)
-}  # fmt: skip
+}
 for K, shares in wrong.items():
     assert ((shares.mean(1) - fractions * (1 - 1 / K)).abs() <= 4 * shares.std(1) / 500**0.5).all()
 
@@ -200,16 +200,15 @@ def net(seed):
 # %%
 def train(road):
     cases = [(f, w, seed) for f, w in roads[road] for seed in SEEDS]
-    x = torch.stack([circles(f)[0] for f, _, _ in cases])
-    y = torch.stack([turn(circles(f)[1], w, seed) for f, w, seed in cases])
-    seeds, keep = [seed for *_, seed in cases], [step for step in marks if step <= STEPS[road]]
-    run = fl.ensemble.train(net, list(x), list(y), seeds, STEPS[road], optimiser="adam", lr=0.01, keep=keep)
-    return run, x, y, cases
+    x = [circles(f)[0] for f, _, _ in cases]
+    y = [turn(circles(f)[1], w, seed) for f, w, seed in cases]
+    start = fl.NetworkLoss(net, x, y, seeds=[seed for *_, seed in cases])
+    keep = [step for step in marks if step <= STEPS[road]]
+    return fl.train(start, STEPS[road], optimiser="adam", lr=0.01, keep=keep), cases
 
 
-with fl.threads(1):
-    trained = {road: train(road) for road in roads}
-assert not any(run.diverged.any() for run, *_ in trained.values())
+trained = {road: train(road) for road in roads}
+assert not any(run.diverged.any() for run, _ in trained.values())
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ### One share for each training point
@@ -221,16 +220,16 @@ assert not any(run.diverged.any() for run, *_ in trained.values())
 # exactly, for a ReLU network. It is a *sum over training points*. So we can ask who carries the sharpness: the points with wrong labels, or the others? For a layer with inputs `h` the derivative by its weights and biases has the squared length `‖δ‖² (1 + ‖h‖²)`, where `δ` is the derivative of `d` by what the layer puts out.
 
 # %%
-SHAPES = [p.shape for p in net(0).parameters()]
+SIZES = [p.shape for p in net(0).parameters()]  # W₁, b₁, W₂, b₂, W₃, b₃
 
 
-def look(theta, x):
-    """d (M, N), each layer's (δ, h), and W₁, for M networks theta (M, P) at points x (M, N, 2)."""
-    pieces = theta.split([shape.numel() for shape in SHAPES], -1)
-    W1, b1, W2, b2, W3, b3 = (p.unflatten(-1, shape) for p, shape in zip(pieces, SHAPES, strict=True))
-    h1 = (x @ W1.mT + b1[:, None]).relu()
-    h2 = (h1 @ W2.mT + b2[:, None]).relu()
-    z = h2 @ W3.mT + b3[:, None]
+def backward(theta, x):
+    """d (..., N), each layer's (δ, h), and W₁, for networks theta (..., P) at points x (..., N, 2): as in 06."""
+    pieces = theta.split([size.numel() for size in SIZES], -1)
+    W1, b1, W2, b2, W3, b3 = (p.unflatten(-1, size) for p, size in zip(pieces, SIZES, strict=True))
+    h1 = (x @ W1.mT + b1[..., None, :]).relu()
+    h2 = (h1 @ W2.mT + b2[..., None, :]).relu()
+    z = h2 @ W3.mT + b3[..., None, :]
     delta3 = torch.tensor([-1.0, 1.0]).to(z).expand_as(z)
     delta2 = (delta3 @ W3) * (h2 > 0)
     delta1 = (delta2 @ W2) * (h1 > 0)
@@ -242,34 +241,29 @@ def look(theta, x):
 
 
 # %%
-def measure(theta, x, y):
-    d, layers, W1 = look(theta, x)
+def measure(loss):
+    y = loss.targets
+    d, layers, W1 = backward(loss.theta, loss.inputs.to(loss.theta))
     steep = sum(delta.square().sum(-1) * (1 + h.square().sum(-1)) for delta, h in layers)  # ‖∂d/∂θ‖²
     shares = d.sigmoid() * (-d).sigmoid() * steep / d.shape[-1]
     right, slope = (d > 0) == (y == 1), (layers[0][0] @ W1).norm(dim=-1)
-    loss = torch.nn.functional.softplus(-d * (2 * y - 1)).mean(-1)
     return {
-        "train loss": loss, "trace": shares.sum(-1), "slope": slope.mean(-1),
-        "fitted": right.all(-1), "right": right, "shares": shares,
-    }  # fmt: skip
+        "train loss": torch.nn.functional.softplus(-d * (2 * y - 1)).mean(-1), "trace": shares.sum(-1),
+        "slope": slope.mean(-1), "fitted": right.all(-1), "right": right, "shares": shares,
+    }
 
 
 # %% [markdown]
-# We check one network with wrong labels: the derivatives against autograd in float64, and the sum of the shares against `flatlab`'s estimate of the trace.
+# We check one network with wrong labels, in float64: the sum of its shares against `flatlab`'s estimate of the trace. And the shares of the first points, one by one: the loss on *one point alone* has a Gauss-Newton matrix of rank one (04), whose only eigenvalue is its trace; divided by N it is that point's share.
 
 # %%
-run, x, y, cases = trained["wrong labels"]
-i = SHARES.index(0.2) * len(SEEDS)
-theta, points = run.theta[i : i + 1].double(), x[i].double()
-member = fl.EnsembleLoss(net(0).double(), theta, points, y[i]).members[0]
-jacobian = torch.autograd.functional.jacobian(
-    lambda t: member.network(member.unflatten(t), points).diff(dim=1)[:, 0], theta[0], vectorize=True
-)
-ours = measure(theta, points[None], y[i : i + 1])
-p = look(theta, points[None])[0].sigmoid()
-assert torch.allclose(ours["shares"], p * (1 - p) * jacobian.square().sum(1) / 50, rtol=1e-8)
-with fl.threads(1):
-    estimate = fl.curvature.trace(member, samples=90)
+run, cases = trained["wrong labels"]
+member = run.loss().double().member(SHARES.index(0.2) * len(SEEDS))
+ours, estimate = measure(member), fl.curvature.trace(member, samples=90)
+alone = [fl.NetworkLoss(net(0), member.inputs[[n]], member.targets[[n]], theta=member.theta) for n in range(5)]
+alone = torch.cat([fl.curvature.eigenvalues(fl.curvature.GaussNewton(loss), steps=2) for loss in alone])
+assert torch.allclose(ours["shares"][:5], alone / 50)
+assert abs(ours["trace"] - estimate) < 4 * estimate.stderr
 print(f"sum of the shares {ours['trace'].item():.4f}, Hutch++ {estimate:.4f}")
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
@@ -279,7 +273,7 @@ print(f"sum of the shares {ours['trace'].item():.4f}, Hutch++ {estimate:.4f}")
 
 # %%
 print(f"ln 2 / 50 = {np.log(2) / 50:.4f}")
-path = {road: [measure(run.kept[s], x, y) for s in run.kept] for road, (run, x, y, _) in trained.items()}
+path = {road: [measure(run.loss(step=s)) for s in run.kept] for road, (run, _) in trained.items()}
 path = {road: {name: torch.stack([m[name] for m in found]) for name in found[0]} for road, found in path.items()}
 for found in path.values():
     assert found["fitted"][found["train loss"] < np.log(2) / 50].all()  # on every kept step
@@ -291,16 +285,16 @@ for found in path.values():
 
 # %%
 axis = torch.linspace(-1.25, 1.25, 71)
-grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).reshape(1, -1, 2)
+grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).reshape(-1, 2)
 moments = [min(marks, key=lambda s: abs(s - goal)) for goal in (4, 8, 16, 30, 60, 100, 150, 220, 320, 480, 700, 1000)]
 first = {w: i * len(SEEDS) for i, w in enumerate(SHARES)}  # the row of the first seed
-with fl.threads(1):
-    maps = {(w, s): look(run.kept[s][i : i + 1], grid)[0].sigmoid().view(71, 71) for w, i in first.items() for s in moments}
+maps = {(w, s): backward(run.kept[s][i], grid)[0].sigmoid().view(71, 71) for w, i in first.items() for s in moments}
 
 # %% [markdown]
 # Over the steps: which share of the wrong labels, and of the right ones, the network gives back.
 
 # %%
+x, y = run.loss().inputs, run.loss().targets
 turned = y != circles(0.5)[1]  # (networks, points): the wrong labels
 
 
@@ -342,7 +336,7 @@ def draw_dials(top, bottom):
     for ax, name, colour, style in (
         (top, "right labels", fl.plots.BLUE, "-"), (top, "wrong labels", fl.plots.RED, "--"),
         (bottom, "tr H", fl.plots.ORANGE, "-"), (bottom, "train loss", fl.plots.GREY, ":"),
-    ):  # fmt: skip
+    ):
         curves[name] = ax.plot([], [], color=colour, ls=style, label=name)[0], ax.plot([], [], "o", color=colour, ms=8)[0]
     top.set(xscale="log", xlim=(3.5, 1200), ylim=(-0.05, 1.08), title="share of labels given back")
     bottom.set(xscale="log", yscale="log", xlim=(3.5, 1200), ylim=(1e-4, 1e3), xlabel="step")
@@ -389,7 +383,7 @@ fl.panels.Panel(
     "decision map with ringed wrong labels; beside it labels given back, trace and train loss over the steps",
     size=(9.5, 4.3), labels={"w": "fraction of wrong labels w", "s": "step"},
     w=(SHARES, 0.1), s=(moments, moments[7]),
-).show()  # fmt: skip
+).show()
 
 # %% [markdown]
 # **What you see.** (1) The circles come first: for a while the network ignores the wrong labels. Then islands and corridors grow around the rings. The trace rises while they are learned, and falls when they are all in and confidence grows. (2) The maps get wilder with every wrong label. (3) At a fixed early step the comparison mixes two things: how many labels are wrong, and how far the network has come.
@@ -401,51 +395,34 @@ fl.panels.Panel(
 #
 # For every network we take two moments: the end of the run, and the first kept step at which its train loss is 0.01 or less. (The learning rate is constant, so stopping early is a complete schedule of its own: an [early-stopped twin](00_start_here.ipynb#early-stopped-twin), as in 06.) Networks that never get there are counted and left out.
 #
-# Beside the trace stand two other measures: `λ_max` of the Gauss-Newton part, from a matrix of 50 × 50 as in 06, and the normalised relative flatness κ (04).
-
-
-# %%
-def others(theta, x, y):
-    d, layers, _ = look(theta.double(), x.double())
-    kernel = sum((delta @ delta.mT) * (1 + h @ h.mT) for delta, h in layers)
-    weight = (d.sigmoid() * (-d).sigmoid()).sqrt()
-    top = torch.linalg.eigvalsh(weight[..., None] * kernel * weight[..., None, :] / d.shape[-1])[..., -1]
-    ours = fl.EnsembleLoss(net(0), theta, list(x), list(y))
-    return {"λ_max": top.tolist(), "κ": fl.sharpness.relative_flatness(ours)}
-
-
-# %% [markdown]
-# One table per road and moment, one row per network; with it come the weights at that moment, `theta`.
+# One table per road and moment, one row per network; with it come the networks at that moment.
 
 # %%
 import pandas as pd
 
 
 def table_at(road, level=None):
-    run, x, y, cases = trained[road]
-    steps, found = list(run.kept), path[road]
-    below = found["train loss"] <= (np.inf if level is None else level)
+    (run, cases), found = trained[road], path[road]
+    steps, below = list(run.kept), found["train loss"] <= (np.inf if level is None else level)
     at = below.int().argmax(0) if level else torch.full((len(cases),), len(steps) - 1)
-    theta = torch.stack([run.kept[steps[k]][i] for i, k in enumerate(at.tolist())])
-    table = pd.DataFrame(cases, columns=["f", "w", "seed"])
-    table["reached"], table["step"] = below.any(0).numpy(), [steps[k] for k in at]
+    loss = run.loss().at(torch.stack([run.kept[steps[k]][i] for i, k in enumerate(at.tolist())]))
+    table = pd.DataFrame(cases, columns=["f", "w", "seed"]).assign(reached=below.any(0))
     for name in ("train loss", "fitted", "trace", "slope"):
-        table[name] = found[name][at, range(len(cases))].tolist()
+        table[name] = found[name][at, range(len(cases))]
     points, truth = zip(*[fresh(f) for f, _, _ in cases], strict=True)
-    said = fl.EnsembleLoss(net(0), theta, list(x), list(y)).outputs(inputs=list(points)).argmax(-1)
-    table["test error"] = (said != torch.stack(truth)).float().mean(1).numpy()
-    return table.assign(**others(theta, x, y)), theta
+    table["test error"] = 1 - fl.safety.accuracy(loss.outputs(inputs=points), torch.stack(truth))
+    return table.assign(good=table["reached"] & table["fitted"]), loss
 
 
 # %% [markdown]
-# `good` marks the rows that may be averaged: fitted and, where a level was asked for, arrived at it.
+# `good` marks the rows that may be averaged: fitted and, where a level was asked for, arrived at it. At the level, two other measures stand beside the trace: `λ_max` and the normalised relative flatness κ (04).
 
 # %%
-with fl.threads(1):
-    stops = {(road, level): table_at(road, level) for road in roads for level in (None, 0.01)}
-tables = {key: table.assign(good=table["reached"] & table["fitted"]) for key, (table, _) in stops.items()}
-at_end, at_level = (tables["wrong labels", level] for level in (None, 0.01))
-tight_level = tables["tight circles", 0.01]
+stops = {(road, level): table_at(road, level) for road in roads for level in (None, 0.01)}
+at_end = stops["wrong labels", None][0]
+at_level, tight_level = (
+    stops[road, 0.01][0].join(fl.sharpness.table(stops[road, 0.01][1], ["lambda max", "relative flatness"])) for road in roads
+)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # **Who has not fitted?** First the counts. A network that has not fitted is not a network that memorises less well: it is in the middle of something else.
@@ -463,21 +440,12 @@ for w in SHARES:
 
 
 # %%
-def scale_logits(theta, c):
-    changed = theta.clone()
-    changed[:, -202:] *= torch.as_tensor(c, dtype=theta.dtype).reshape(-1, 1)  # W3 and b3
-    return changed
-
-
-with fl.threads(1):
-    end = run.theta.double()
-    outputs = fl.EnsembleLoss(net(0).double(), end, list(x.double()), list(y)).outputs()
-    twins = [fl.twins.temperature(z, labels, 0.01) for z, labels in zip(outputs, y, strict=True)]
-warm = measure(scale_logits(end, [1 / twin.at for twin in twins]), x.double(), y)
-usable = at_end["fitted"] & np.array([twin.found and twin.at >= 1 for twin in twins])
-warm = at_end.assign(trace=warm["trace"].numpy(), good=usable)
-used = [twin.at for twin, use in zip(twins, usable, strict=True) if use]
-print(f"a temperature twin for {len(used)} of {len(end)} networks, T = {min(used):.2f} … {max(used):.2f}")
+end = run.loss().double()
+twins = fl.compare.temperature(end, 0.01)
+usable = at_end["fitted"] & (twins.found & (twins.at >= 1)).numpy()
+warm = at_end.assign(trace=measure(end.at(twins.theta))["trace"], good=usable)
+used = twins.at[usable.to_numpy()]
+print(f"a temperature twin for {len(used)} of {len(usable)} networks, T = {used.min():.2f} … {used.max():.2f}")
 
 # %% [markdown]
 # Seed by seed: the trace with wrong labels, divided by the trace of the same seed without (as a power of ten). A pair counts if both networks do.
@@ -485,9 +453,8 @@ print(f"a temperature twin for {len(used)} of {len(end)} networks, T = {min(used
 
 # %%
 def powers(table, w, name="trace", against=0):
-    rows = table[table["good"]].set_index("seed")
-    high, low = (rows.loc[rows["w"] == share, name] for share in (w, against))
-    return np.log10(high / low).dropna()
+    rows = table[table["good"] & table["w"].isin([w, against])]
+    return fl.compare.differences(rows, [name], ratio=[name], by="w", base=against)[name].dropna().loc[w]
 
 
 # %% [markdown]
@@ -536,7 +503,7 @@ fl.claims.declare(
     end_pairs, "holds", above=2,
     detail=f"Powers of ten, same seed, fitted networks only; {about_pairs(end_pairs)}; "
     f"median train loss {end_loss[1]:.1g} against {end_loss[0]:.1g}",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Now with the train loss out of the way:
@@ -548,7 +515,7 @@ fl.claims.declare(
     "at equal train loss (0.01, early-stopped twins) they are still more than five times sharper",
     level_pairs, "holds", above=np.log10(5),
     detail=f"Powers of ten, same seed; {about_pairs(level_pairs)}; mean train loss {level_loss[1]:.4f} against {level_loss[0]:.4f}",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # The other twin, which is not a moment of training at all:
@@ -559,7 +526,7 @@ fl.claims.declare(
     "against temperature twins (end of training, logits divided by T, train loss 0.01) they are more than five times sharper, too",
     warm_pairs, "holds", above=np.log10(5),
     detail=f"Powers of ten, same seed, fitted networks only; {about_pairs(warm_pairs)}",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # And how much of the first number was the train loss:
@@ -571,7 +538,7 @@ fl.claims.declare(
     "equal steps overstate the effect of memorisation on the trace by more than a factor of ten",
     extra, "holds", above=1,
     detail=f"Powers of ten, same seed; {about_pairs(extra)}",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # The saturation, as a claim. If sharpness *measured* memorisation, it would grow as the damage grows. From `w = 0.1` to `0.5`, does the trace grow by a smaller factor than the test error? (Bound: the logarithm of the quotient is below 0.)
@@ -584,7 +551,7 @@ fl.claims.declare(
     grows - errs, "holds", below=0,
     detail=f"Powers of ten, same seed; trace {about_pairs(grows)}, test error × {10 ** errs.mean():.2g}",
     about={"C2": "supports"},
-)  # fmt: skip
+)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ### The time course
@@ -601,20 +568,15 @@ at_peak = wrong_back[peak, range(row_of[0.2].start, row_of[0.2].stop)]
 # Lines are medians over the seeds, bands hold the middle 80 %.
 
 # %% slideshow={"slide_type": "slide"}
-def band(ax, values, colour, style, name):
-    low, middle, high = values.quantile(torch.tensor([0.1, 0.5, 0.9]), dim=1)
-    ax.fill_between(marks, low, high, color=colour, alpha=0.25, lw=0)
-    ax.plot(marks, middle, color=colour, ls=style, label=name)
-
-
 fig, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8))
-band(left, right_back[:, row_of[0.2]], fl.plots.BLUE, "-", "right labels")
-band(left, wrong_back[:, row_of[0.2]], fl.plots.RED, "--", "wrong labels")
+band, few = fl.plots.band, row_of[0.2]
+band(marks, right_back[:, few], left, color=fl.plots.BLUE, ls="-", label="right labels")
+band(marks, wrong_back[:, few], left, color=fl.plots.RED, ls="--", label="wrong labels")
 left.set(xscale="log", xlabel="step", ylabel="share given back", title="w = 0.2", ylim=(0, 1.04))
 left.legend(loc="lower right")
-band(right, trace[:, row_of[0.2]], fl.plots.RED, "-", "tr H, w = 0.2")
-band(right, trace[:, row_of[0]], fl.plots.BLUE, "--", "tr H, w = 0")
-right.plot(marks, loss[:, row_of[0.2]].median(1).values, color=fl.plots.GREY, ls=":", label="train loss, w = 0.2")
+band(marks, trace[:, few], right, color=fl.plots.RED, ls="-", label="tr H, w = 0.2")
+band(marks, trace[:, row_of[0]], right, color=fl.plots.BLUE, ls="--", label="tr H, w = 0")
+right.plot(marks, loss[:, few].median(1).values, color=fl.plots.GREY, ls=":", label="train loss, w = 0.2")
 right.set(xscale="log", yscale="log", xlabel="step", title="trace and train loss", ylim=(1e-4, 1e3))
 right.legend(loc="lower left", fontsize=10)
 fl.plots.show(fig, "left: right labels come first, wrong ones later; right: both traces rise to a peak and then fall")
@@ -633,7 +595,7 @@ fl.claims.declare(
     fall, "holds", above=np.log10(2),
     detail=f"Powers of ten, {len(fall)} fitted networks, w = 0.2; × {10 ** fall.mean():.3g} (geometric mean); train loss at the peak "
     f"{loss[peak, range(row_of[0.2].start, row_of[0.2].stop)].median():.2g}, at the end {loss[-1, row_of[0.2]].median():.1g} (medians)",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # And when it comes:
@@ -643,7 +605,7 @@ fl.claims.declare(
     "07.7",
     "the peak comes late in memorisation: more than half of the wrong labels are already given back there",
     at_peak, "holds", above=0.5, detail=f"Share of the wrong labels, {len(SEEDS)} seeds, w = 0.2; the least {at_peak.min():.2f}",
-)  # fmt: skip
+)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ### Who carries the sharpness?
@@ -651,13 +613,12 @@ fl.claims.declare(
 # At train loss 0.01, we take the trace apart. `part` is the sum of the shares of all wrong labels, divided by the trace.
 
 # %%
-theta = stops["wrong labels", 0.01][1]
-shares = measure(theta, x, y)["shares"]
+there = stops["wrong labels", 0.01][1]
+shares = measure(there)["shares"]
 part = ((shares * turned).sum(1) / shares.sum(1)).numpy()
 at_level["part"] = part
-with fl.threads(1):
-    example = first[0.1]
-    picture = look(theta[example : example + 1], grid)[0].sigmoid().view(71, 71)
+example = first[0.1]
+picture = backward(there.theta[example], grid)[0].sigmoid().view(71, 71)
 
 # %% [markdown]
 # Left, one network with `w = 0.1` (the first seed): small dots are the training points, and the *area* of a disc is the share of its point. Right, all of them.
@@ -692,7 +653,7 @@ fl.claims.declare(
     "with a tenth of the labels wrong, a wrong label carries more than twice as much of the trace as a right one, at train loss 0.01",
     heavier, "holds", above=np.log10(2),
     detail=f"Powers of ten, per point; × {10 ** heavier.mean():.2g}; the wrong tenth carries {rows['part'].mean():.0%} of the trace",
-)  # fmt: skip
+)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ### Two roads, one picture
@@ -700,11 +661,12 @@ fl.claims.declare(
 # Now the second road: no wrong labels, tighter and tighter circles. All networks of both roads at the same train loss. The medians over the seeds (test error: the mean):
 
 # %%
-names = ["train loss", "trace", "λ_max", "κ", "slope"]
-for road in roads:
-    good = tables[road, 0.01].query("good").groupby(["f", "w"])
+names, symbols = ["train loss", "trace", "lambda max", "relative flatness", "slope"], fl.sharpness.SYMBOLS
+for road, table in zip(roads, (at_level, tight_level), strict=True):
+    good = table.query("good").groupby(["f", "w"])
     summary = good[names].median().assign(**{"test error": good["test error"].mean(), "networks": good.size()})
-    print(f"{road}\n{summary.reset_index().to_string(index=False, float_format='{:.3g}'.format)}\n")
+    summary = summary.rename(columns=symbols).reset_index()
+    print(f"{road}\n{summary.to_string(index=False, float_format='{:.3g}'.format)}\n")
 
 # %% [markdown]
 # Test error over sharpness, for two measures. The two roads begin at the same networks, `f = 0.5` and `w = 0`.
@@ -725,9 +687,9 @@ def two_roads(ax, a, b):
 
 
 fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.9), sharey=True)
-for ax, name, label in zip(axes, ("trace", "κ"), ("tr H", "relative flatness κ"), strict=True):
+for ax, name in zip(axes, ("trace", "relative flatness"), strict=True):
     two_roads(ax, name, "test error")
-    ax.set(xlabel=label, ylim=(-0.02, 0.6), title="train loss 0.01, all fitted")
+    ax.set(xlabel=symbols[name], ylim=(-0.02, 0.6), title="train loss 0.01, all fitted")
 axes[0].set(ylabel="test error")
 axes[0].legend(loc="upper left")
 fl.plots.show(fig, "test error over sharpness: wrong labels climb steeply, tight circles stay low at the same sharpness")
@@ -756,11 +718,11 @@ def on_tight_road(name, w, asked="test error"):
 # For three measures of sharpness and three fractions of wrong labels, the test error of both, averaged over the seeds that have a partner:
 
 # %% jupyter={"outputs_hidden": true}
-for name in ("trace", "λ_max", "κ"):
+for name in ("trace", "lambda max", "relative flatness"):
     for w in (0.02, 0.1, 0.2):
         pairs = on_tight_road(name, w)
         wrong_side, tight_side = pairs.mean() if len(pairs) else (np.nan, np.nan)
-        print(f"equal {name:6} w = {w:<4}  {len(pairs):2} pairs   test error {wrong_side:.3f}, of the partner {tight_side:.3f}")
+        print(f"equal {symbols[name]:6} w = {w:<4}  {len(pairs):2} pairs   test error {wrong_side:.3f}, of the partner {tight_side:.3f}")
 pairs = on_tight_road("trace", 0.2)
 gaps = pairs["wrong labels"] - pairs["partner"]
 print(two.settle("the one with wrong labels" if (gaps > 0).mean() > 0.5 else "the one with tight circles"))
@@ -776,13 +738,13 @@ fl.claims.declare(
     gaps, "holds", above=0.1,
     detail=f"Difference in test error, {len(gaps)} of {len(SEEDS)} seeds with a partner; the least {gaps.min():.3f}",
     about={"C2": "supports"},
-)  # fmt: skip
+)
 
 # %% [markdown]
 # **And κ?** Among networks of the same trace, is κ larger for those that have memorised? This we did *not* ask before the run; we saw it in the picture above. So the bound is the plainest one (a ratio above 1), and the claim a lead for other data, not a test.
 
 # %% slideshow={"slide_type": "fragment"}
-same_trace = on_tight_road("trace", 0.2, asked="κ")
+same_trace = on_tight_road("trace", 0.2, asked="relative flatness")
 excess = np.log10(same_trace["wrong labels"] / same_trace["partner"])
 fl.claims.declare(
     "07.10",
@@ -790,7 +752,7 @@ fl.claims.declare(
     excess, "holds with a caveat", above=0,
     caveat="first seen on these very seeds",
     detail=f"Powers of ten, {len(excess)} pairs; × {10 ** excess.mean():.2g} (geometric mean)",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # So the measures are not equally blind. None of them is a memorisation meter, though: at `w = 0.02`, one wrong label in fifty, even κ lies where tight circles without a wrong label lie too.
@@ -838,7 +800,7 @@ fl.claims.declare(
     detail=f"Powers of ten, mean over w per seed; × {10 ** off.mean():.2f}; single networks × {10 ** spread.min():.2f} to "
     f"× {10 ** spread.max():.2f}; the traces range over a factor of {both['wrong labels']['trace'].max() / both['wrong labels']['trace'].min():.0f}",
     about={"C2": "supports", "C6": "supports"},
-)  # fmt: skip
+)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ### The paper's protocol, recorded
@@ -846,33 +808,22 @@ fl.claims.declare(
 # SGD with a step size of 0.01, momentum 0.9 and batches of 5, tens of thousands of steps: too long for a laptop, so it was **recorded**, with *redrawn* labels as in the paper. (Were only a part of the grid recorded, the cells below would use what is there.)
 
 # %%
-def recorded(name):
-    try:
-        return fl.data.recorded(name)
-    except ValueError:
-        print(f"{name}: not recorded yet")
-        return None
-
-
-labels_record, circles_record = recorded("random_labels"), recorded("circles")
+labels_record, circles_record = fl.data.recorded("random_labels"), fl.data.recorded("circles")
 for table in (labels_record, circles_record):
-    if table is not None:
-        about = table.attrs["about"]
-        print(f"`{about['command']}` ({about['date']}, {about['rows']} rows)\n   {about['protocol']}")
+    about = table.attrs["about"]
+    print(f"`{about['command']}` ({about['date']}, {about['rows']} rows)\n   {about['protocol']}")
 
 # %% [markdown]
-# One line per redrawn fraction: how many labels turned out `wrong` (the same ones for all seeds), how many networks had fitted at each stop, and, of those that had at the last stop, the medians.
+# Medians of the last stop, over the networks that have fitted; before them the counts at every stop.
 
 # %%
-if labels_record is not None:
-    last = labels_record["step"].max()
-    print("recorded: networks that have fitted, of", labels_record["seed"].nunique())
-    for fraction, rows in labels_record[~labels_record["diverged"]].groupby("fraction"):
-        rows = rows.assign(fitted=rows["train accuracy"] == 1)
-        counts = rows.groupby("step")["fitted"].sum()
-        print(f"redrawn {fraction:.1f}, wrong {rows['wrong'].iloc[0]:.2f}", *[f"  step {s:,}: {n:2}" for s, n in counts.items()], end="")
-        middle = rows[(rows["step"] == last) & rows["fitted"]].median(numeric_only=True)
-        print(f"   loss {middle['train loss']:.1e}  tr H {middle['trace']:.2g}  test error {1 - middle['test accuracy']:.2f}")
+print("recorded: networks that have fitted, of", labels_record["seed"].nunique())
+for fraction, rows in labels_record[~labels_record["diverged"]].groupby("fraction"):
+    rows = rows.assign(fitted=rows["train accuracy"] == 1)
+    counts = rows.groupby("step")["fitted"].sum()
+    print(f"redrawn {fraction:.1f}, wrong {rows['wrong'].iloc[0]:.2f}", *[f"  step {s:,}: {n:2}" for s, n in counts.items()], end="")
+    middle = rows[(rows["step"] == counts.index[-1]) & rows["fitted"]].median(numeric_only=True)
+    print(f"   loss {middle['train loss']:.1e}  tr H {middle['trace']:.2g}  test error {1 - middle['test accuracy']:.2f}")
 
 # %% [markdown]
 # Compare the first two columns. Fewer than half of the redrawn labels became wrong, and at the smallest fraction none at all: the draw was a lucky one. And at the first stop, the length of the circles experiment in 06, hardly any network has fitted once there are more than a few wrong labels: a table of *that* stop would compare networks in the middle of training. Whoever plots over the *redrawn* fraction plots the luck as well.
@@ -885,13 +836,13 @@ def medians(table, by):
     return table.groupby([*by, "fitted"])[["train loss", "trace"]].median().reset_index()
 
 
-drawn = []
-if labels_record is not None:
-    found = medians(labels_record, ["wrong", "step"])
-    drawn += [("wrong labels", fl.plots.RED, "o", found[found["wrong"] > 0]), ("f = 0.5, none wrong", fl.plots.GREY, "s", found[found["wrong"] == 0])]
-if circles_record is not None:
-    tighter = circles_record[circles_record["reached"] & (circles_record["factor"] > 0.5)]
-    drawn += [("tight circles, f > 0.5", fl.plots.BLUE, "^", medians(tighter, ["factor", "stop"]))]
+found = medians(labels_record, ["wrong", "step"])
+tighter = circles_record[circles_record["reached"] & (circles_record["factor"] > 0.5)]
+drawn = [
+    ("wrong labels", fl.plots.RED, "o", found[found["wrong"] > 0]),
+    ("f = 0.5, none wrong", fl.plots.GREY, "s", found[found["wrong"] == 0]),
+    ("tight circles, f > 0.5", fl.plots.BLUE, "^", medians(tighter, ["factor", "stop"])),
+]
 
 # %% slideshow={"slide_type": "slide"}
 fig, ax = plt.subplots(figsize=(7.5, 4.2))
@@ -902,8 +853,7 @@ for name, colour, mark, found in drawn:
             label = name if fitted else f"{name}, not fitted"
             ax.loglog(rows["train loss"], rows["trace"], mark, mfc=fill, mec=colour, ls="none", ms=8, label=label)
 ax.set(xlabel="train loss", ylabel="tr H", title="recorded: SGD, the paper's protocol")
-if drawn:
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 fl.plots.show(fig, "recorded medians of the trace over train loss, for wrong labels and for tight circles, SGD")
 
 # %% [markdown]
@@ -918,11 +868,10 @@ fl.plots.show(fig, "recorded medians of the trace over train loss, for wrong lab
 
 # %%
 scales = [1, 2, 4, 8]
-rows = torch.tensor(np.flatnonzero((at_end["w"] == 0.2) & at_end["fitted"]))
+rows = np.flatnonzero((at_end["w"] == 0.2) & at_end["fitted"])
 partners = rows - first[0.2]  # the same seeds without wrong labels
-with fl.threads(1):
-    scaled = [measure(scale_logits(end[rows], c), x[rows].double(), y[rows]) for c in scales]
-    plain = measure(end[partners], x[partners].double(), y[partners])
+scaled = [{name: values[rows] for name, values in measure(fl.compare.tempered(end, 1 / c)).items()} for c in scales]
+plain = {name: values[partners] for name, values in measure(end).items()}
 for c, found in zip(scales, scaled, strict=True):
     print(f"c = {c}: median tr H {found['trace'].median():.1e}, train loss {found['train loss'].median():.1e}, ", end="")
     print(f"labels given back {found['right'].double().mean():.0%}")
@@ -939,8 +888,8 @@ fl.claims.declare(
     "when their logits are multiplied by 8, and still give back every wrong label",
     flatter, "holds", below=0,
     detail=f"Powers of ten, {len(flatter)} fitted networks, same seed; test error "
-    f"{at_end.loc[rows.tolist(), 'test error'].mean():.2f} against {at_end.loc[partners.tolist(), 'test error'].mean():.2f}",
-)  # fmt: skip
+    f"{at_end.loc[rows, 'test error'].mean():.2f} against {at_end.loc[partners, 'test error'].mean():.2f}",
+)
 
 # %% [markdown]
 # So a flat minimum does not acquit. It may be flat because the network is confident, and one can be confident of wrong labels.
@@ -963,15 +912,16 @@ def exchange(theta):
 # Loss, trace, `λ_max`: all equal, to 8 digits. Only the test error becomes one minus what it was.
 
 # %%
-plain_x, plain_y = x[partners].double(), y[partners]
-before, after = measure(end[partners], plain_x, plain_y), measure(exchange(end[partners]), plain_x, 1 - plain_y)
-assert all(torch.allclose(before[name], after[name], rtol=1e-8) for name in ("train loss", "trace", "shares"))
-tops = others(end[partners], plain_x, plain_y)["λ_max"], others(exchange(end[partners]), plain_x, 1 - plain_y)["λ_max"]
-assert np.allclose(*tops, rtol=1e-8)
+plain_x, plain_y = circles(0.5)
+before = fl.NetworkLoss(net(0), plain_x, plain_y, theta=end.theta[partners])
+after = fl.NetworkLoss(net(0), plain_x, 1 - plain_y, theta=exchange(end.theta[partners]))
+one, other = measure(before), measure(after)
+assert all(torch.allclose(one[name], other[name], rtol=1e-8) for name in ("train loss", "trace", "shares"))
+assert torch.allclose(*map(fl.curvature.eigenvalues, (before, after)), rtol=1e-8)
 points, truth = fresh(0.5)
-for name, weights in (("as trained", end[partners]), ("exchanged", exchange(end[partners]))):
-    said = look(weights, points.double()[None])[0] > 0
-    print(f"{name:10}: test error {(said != (truth == 1)).double().mean():.3f}")
+for name, loss in (("as trained", before), ("exchanged", after)):
+    error = 1 - fl.safety.accuracy(loss.outputs(inputs=points), truth).mean()
+    print(f"{name:10}: test error {error:.3f}")
 
 # %% [markdown]
 # The flattest networks of this notebook have their mirror images, exactly as flat, that are wrong about everything. No measure taken on the training loss can tell them apart, because that loss does not know which labels are true. Whatever links sharpness to test error must come from an assumption about the labels: here, that the wrong ones are the odd ones out, scattered among the right ones, so that *repeating them is steep*.
@@ -996,7 +946,7 @@ count_wrong = fl.exercises.Exercise(
         "r has been left out: not all labels were redrawn": lambda r, N, K: N * (1 - 1 / K),
     },
     praise="with ten classes nine tenths of the redrawn labels are wrong, with two classes half: the same r is not the same task.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Your answer:
@@ -1098,7 +1048,7 @@ level_check = fl.exercises.Exercise(
         "`level` or less: a loss of exactly 0.01 counts": lambda ls, ts, level: _first(ls, ts, level, lambda a, b: a < b),
     },
     praise="and where it is None, leave the network out and say so.",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Your answer:
