@@ -859,7 +859,7 @@ print_it.check(ticks)
 # - **Confounded things.** The GPT differs from the others in its data as well, the VGG in the length of its training (12 epochs against 40). That their signs agree is the stronger for it; had they not, we could not have said why.
 # - **No augmentation.** It is the regulariser that 08 found sharper *and* better, and for names there is no obvious one.
 # - **Equal train loss is read off** between baselines of four lengths, on a straight line in logarithms.
-# - **The `paper` branch has not been run.** At `paper` scale the same cells build ResNet-18, VGG-19, ViT and GPT-2 and keep their records in the folder `architectures_paper` (CIFAR-10 as for 09). That is 480 training runs, for GPUs. Where this notebook was made there was none: the cells up to the table were tried on a CPU, with networks of full size (the ViT with one layer), one epoch and 48 samples each, which shows that they run and nothing else. No result at that scale is claimed, and the verdicts above are those of laptop scale: a claim that comes out otherwise stops its cell and says so.
+# - **The `paper` branch has not been run.** At `paper` scale the same cells build ResNet-18, VGG-19, ViT and GPT-2 and keep their records in the folder `architectures_paper` (CIFAR-10 as for 09). That is 480 training runs, for GPUs. Where this notebook was made there was none: an earlier form of the cells up to the table was tried on a CPU, with networks of full size (the ViT with one layer), one epoch and 48 samples each, which shows that they run and nothing else. No result at that scale is claimed, and the verdicts above are those of laptop scale: a claim that comes out otherwise stops its cell and says so.
 #
 # ### References
 #
