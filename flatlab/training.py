@@ -208,13 +208,32 @@ def train(
     Ctrl-C stops the cell after the present step; `reached()` returns the run so far. Errors: ValueError that names what
     does not fit; FloatingPointError if all members diverge at the first step; MemoryError that names the batch.
 
-    >>> def clipped(step, theta, most):
-    ...     g = step.gradient(theta)
-    ...     return g * (most / g.norm(dim=-1, keepdim=True)).clamp(max=1)
+    A rule with a product of the Hessian (GAM), and one that draws noise (Langevin):
+
+    >>> def gam(objective, theta, rho, share):
+    ...     g = objective.gradient(theta)
+    ...     above = theta + rho * g / g.norm(dim=-1, keepdim=True)
+    ...     slope = objective.gradient(above)
+    ...     return g + share * rho * objective.hvp(above, slope / slope.norm(dim=-1, keepdim=True))
+    >>> def langevin(objective, theta, temperature):
+    ...     return objective.gradient(theta) + temperature * objective.noise()
     >>> bowl = Objective(lambda t: (t**2).sum(-1), theta=[[3.0, 4.0], [0.3, 0.4]])
-    >>> train(bowl, 1, rule=clipped, most=1.0, lr=0.5).theta
-    tensor([[2.7000, 3.6000],
-            [0.0000, 0.0000]], dtype=torch.float64)
+    >>> train(bowl, 1, rule=gam, rho=0.1, share=1.0, lr=0.1).theta
+    tensor([[2.3880, 3.1840],
+            [0.2280, 0.3040]], dtype=torch.float64)
+
+    A loss of one's own, and rounds of federated averaging that go on where they were:
+
+    >>> def unhinged(outputs, targets):
+    ...     return outputs.mean(-1) - outputs.gather(-1, targets[:, None])[:, 0]
+    >>> clients = [torch.eye(4)[:2], torch.eye(4)[2:]], [torch.tensor([0, 1]), torch.tensor([1, 1])]
+    >>> net, run = nn.Linear(4, 2), None
+    >>> mean = torch.zeros(10)
+    >>> for _ in range(3):
+    ...     run = train(NetworkLoss(net, *clients, unhinged), 5, start=run, theta=mean, fresh=("momentum",))
+    ...     mean = run.theta.mean(0)
+    >>> mean[-2:]  # the biases: of four labels three are 1
+    tensor([-0.3750,  0.3750])
     """
     given = {name: value for name, value in locals().items() if name in DEFAULTS and value is not None}
     inherited = start.settings if start else {}

@@ -1,5 +1,6 @@
 """Training is one loop for one network or many: every member equals its solo run, and that a plain torch loop."""
 
+import doctest
 import math
 import os
 import signal
@@ -498,6 +499,11 @@ def test_a_schedule_is_a_name_or_a_function():
         run = train(bowl, 5, theta=torch.zeros(1), lr=0.1, schedule=schedule, keep=range(6), progress=False)
         walked = [(a - b).item() for a, b in pairwise(run.kept.values())]
         assert close(walked, [0.1 * wanted(k / 5) for k in range(5)], 1e-6)
+
+
+def test_the_examples_in_the_docstrings_run():
+    failed, tried = doctest.testmod(training)
+    assert tried > 5 and not failed
 
 
 def test_the_six_controls_are_the_documented_ones():
