@@ -444,7 +444,7 @@ end = run.loss().double()
 twins = fl.compare.temperature(end, 0.01)
 usable = at_end["fitted"] & (twins.found & (twins.at >= 1)).numpy()
 warm = at_end.assign(trace=measure(end.at(twins.theta))["trace"], good=usable)
-used = twins.at[usable.to_numpy()]
+used = twins.at.numpy()[usable]
 print(f"a temperature twin for {len(used)} of {len(usable)} networks, T = {used.min():.2f} … {used.max():.2f}")
 
 # %% [markdown]
