@@ -49,7 +49,6 @@ SCALE = fl.scale()  # "laptop"; "paper" runs the full protocol: fl.scale("paper"
 
 # %%
 import pandas as pd
-from IPython.display import display
 from flatlab.functions import SEVEN, booth, himmelblau, rosenbrock, sphere
 
 N, draw = 150, torch.Generator().manual_seed(5)
@@ -284,27 +283,22 @@ fl.claims.declare(
 # With the paper's 10,000 points and its learning rate this takes hours, so it was run once and kept: `tools/record.py` holds the code. What is there says how it was made:
 
 # %%
-try:
-    record = fl.data.recorded("single_objective")
-    about = record.attrs["about"]
-    print(f"recorded {about['date']} by `{about['command']}`: {about['protocol']}")
-    print(f"{len(record.groupby(['seed', 'function', 'targets']))} of {about['grid cells']} runs are there")
-except ValueError:
-    record = None
-    print("nothing is recorded yet: run `python tools/record.py single_objective`")
+record = fl.data.recorded("single_objective")
+about = record.attrs["about"]
+print(f"recorded {about['date']} by `{about['command']}`: {about['protocol']}")
+print(f"{len(record.groupby(['seed', 'function', 'targets']))} of {about['grid cells']} runs are there")
 
 # %% [markdown]
 # The table shows the recorded means over seeds at the last epoch: R² on the training points, and `λ_max`. Kendall's τ between raw and standardised stands above it, for each seed of which all seven functions are there. Read it as you read the short run: R² first, then compare the two columns of `λ_max`.
 
 # %% slideshow={"slide_type": "fragment"}
-if record is not None:
-    last = record[record["epoch"] == record["epoch"].max()]
-    for seed, own in last.groupby("seed"):
-        both = own.pivot(index="function", columns="targets", values="lambda max").dropna()
-        if both.shape == (7, 2):
-            print(f"recorded, seed {seed}: τ = {tau(both['raw'], both['standardised']):.2f}")
-    recorded = last.pivot_table(index="function", columns="targets", values=["train R2", "lambda max"])
-    display(recorded.rename_axis(index="recorded").map("{:.3g}".format))
+last = record[record["epoch"] == record["epoch"].max()]
+for seed, own in last.groupby("seed"):
+    both = own.pivot(index="function", columns="targets", values="lambda max").dropna()
+    if both.shape == (7, 2):
+        print(f"recorded, seed {seed}: τ = {tau(both['raw'], both['standardised']):.2f}")
+recorded = last.pivot_table(index="function", columns="targets", values=["train R2", "lambda max"])
+recorded.rename_axis(index="recorded").map("{:.3g}".format)
 
 # %% [markdown]
 # So far: *raw* sharpness is mostly a matter of units. And in standardised units there is not much left. Is the function irrelevant then? Not so fast. There is somebody else who likes all networks to be equally sharp.
