@@ -44,18 +44,21 @@ def random_direction(
     """The mean change of the loss a random step away, `E |L(θ + ε) − L(θ)| / ρ`, `ε = ρ g/√P`, g normal, so ‖ε‖ ≈ ρ.
 
     `antithetic`: `|E ½(L(θ+ε) + L(θ−ε)) − L(θ)| / ρ` instead, which has no gradient term and tends to ρ tr H/(2P).
-    Units: loss per θ. `.stderr` is over the draws. Unchanged by rotations of θ; not by any rescaling. Networks are
-    measured in float64: in float32 the differences drown in rounding.
+    Units: loss per θ. `.stderr` is over the draws. Unchanged by rotations of θ; not by any rescaling. Networks whose
+    differences drown in the rounding of single precision are measured in float64.
     Fails: for small ρ it is a *gradient norm*, sqrt(2/π)‖∇L‖/√P; curvature takes over only from about
     ρ* = 2 sqrt(2/π) ‖∇L‖ √P / tr H. One draw has a relative sd of 76 %.
     Source: the "SAM-sharpness" of Mason-Williams et al. 2025 (released code).
     """
-    objective, theta, base = _start(objective, theta, rho, double=True)
-    steps = rho * _normal(theta, samples, seed) / theta.shape[-1] ** 0.5
-    if antithetic:
-        found = _estimate(_pairs(objective, theta, base, steps) / rho)
-        return Estimate(found.abs(), found.stderr)
-    return _estimate(torch.stack([(require_finite(objective(theta + step)) - base).abs() / rho for step in steps]))
+
+    def change(f, at, base):
+        steps = rho * _normal(at, samples, seed) / at.shape[-1] ** 0.5
+        if antithetic:
+            return _pairs(f, at, base, steps)
+        return torch.stack([(require_finite(f(at + step)) - base).abs() for step in steps])
+
+    found = _estimate(_changes(objective, theta, rho, change) / rho)
+    return Estimate(found.abs(), found.stderr)
 
 
 def average(
@@ -64,13 +67,16 @@ def average(
     """The expected rise of the loss under weight noise, `E[L(θ + δ)] − L(θ)`, `δ_i = ρ c_i g_i`, c = 1 or |θ_i|.
 
     ρ is the sd of *each coordinate* (‖δ‖ ≈ ρ√P). Tends to `(ρ²/2) Σ_i c_i² H_ii` for small ρ. Pairs ±δ remove the
-    gradient term; networks are measured in float64. Units: loss. `adaptive` is unchanged by layer and neuron rescaling
+    gradient term; float64 as in `random_direction`. Units: loss. `adaptive` is unchanged by layer and neuron rescaling
     of ReLU networks; both forms change with the scale of the logits, and the plain one with any rescaling.
     Source: Andriushchenko et al. 2023, section 2 (S_avg).
     """
-    objective, theta, base = _start(objective, theta, rho, double=True)
-    scale = theta.abs() if adaptive else torch.ones_like(theta)
-    return _estimate(_pairs(objective, theta, base, (rho * scale * step for step in _normal(theta, samples, seed))))
+
+    def change(f, at, base):
+        scale = at.abs() if adaptive else torch.ones_like(at)
+        return _pairs(f, at, base, (rho * scale * step for step in _normal(at, samples, seed)))
+
+    return _estimate(_changes(objective, theta, rho, change))
 
 
 def one_step(objective: Objective, theta=None, rho: float = 0.05) -> Tensor:
@@ -362,6 +368,16 @@ def _start(objective, theta, rho, double=False):
     if not (rho > 0 and math.isfinite(rho)):
         raise ValueError(f"rho is {rho}: a radius must be positive and finite")
     return prepared(objective, theta, double)
+
+
+def _changes(objective, theta, rho, change, double=False):
+    """The draws `change(objective, theta, loss there)`, in float64 of the networks that they drown for."""
+    f, at, base = _start(objective, theta, rho, double)
+    draws = change(f, at, base)
+    drowned = draws.abs().mean(0) < 1e3 * torch.finfo(draws.dtype).eps * base.abs()
+    if double or draws.dtype == torch.float64 or not drowned.any():
+        return draws
+    return torch.where(drowned, _changes(objective, theta, rho, change, double=True), draws)
 
 
 def _normal(theta, count, seed):
