@@ -21,7 +21,7 @@ class Data(NamedTuple):
     x_test: Tensor
     y_test: Tensor
 
-    def to(self, device) -> "Data":
+    def to(self, device: torch.device | str) -> "Data":
         """The same data on `device`, whole."""
         return Data(*(part.to(device) for part in self))
 

@@ -14,7 +14,6 @@ import sys
 import time
 import traceback
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager, suppress
@@ -24,7 +23,6 @@ from itertools import product
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
@@ -94,7 +92,7 @@ def run(
 
 def _carry_out(function, cells, workers, inner, bar):
     """Have each run of `cells` (by record) done; one that another study has, or whose worker died, comes again."""
-    todo, under_way, deaths, pause = list(cells), {}, Counter(), 0.0
+    todo, under_way, deaths, pause = list(cells), {}, dict.fromkeys(cells, 0), 0.0
     with _hands(workers, inner, under_way) as (submit, hands):
         _wait(pause, todo, workers)
         _probe(function, submit, 0 if workers == 1 else min(hands, len(cells)))
@@ -118,10 +116,10 @@ def _carry_out(function, cells, workers, inner, bar):
 def _wait(pause, under_way, workers):
     """Pause between two looks; says so if nothing can come of it. Errors: RuntimeError if the workers stay away."""
     if pause == PAUSE and not under_way:
-        warnings.warn("waiting: other processes have all runs that are left (*.lock)", stacklevel=5)
+        warnings.warn("waiting: other processes have all runs that are left (*.lock)", stacklevel=4)
     try:
         if not isinstance(workers, int) and not workers.nthreads():
-            warnings.warn(f"waiting: the cluster has no worker; in {PATIENCE:.0f} s the study gives up", stacklevel=5)
+            warnings.warn(f"waiting: the cluster has no worker; in {PATIENCE:.0f} s the study gives up", stacklevel=4)
             workers.wait_for_workers(1, timeout=PATIENCE)
     except Exception as error:
         raise RuntimeError(f"workers: the cluster has none or is gone ({error}). The same call goes on") from error
@@ -258,7 +256,7 @@ def _record(path, cell, seconds, **outcome):
 
 def _write_first(path, record):
     """Write the whole file or nothing; if there is one already, that one stays."""
-    part = path.with_suffix(f".{uuid4().hex}.part")
+    part = path.with_suffix(f".{os.urandom(8).hex()}.part")
     with open(part, "w", encoding="utf-8") as file:
         file.write(json.dumps(record, indent=1) + "\n")
         file.flush()
