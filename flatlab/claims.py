@@ -77,7 +77,7 @@ class Family:
 
 
 def declare(
-    id: str, sentence: str, measured, verdict: str, above: float | None = None, below: float | None = None,
+    id: str, sentence: str, measured: Any, verdict: str, above: float | None = None, below: float | None = None,
     interval: tuple[float, float] | None = None, caveat: str = "", detail: str = "",
     about: Mapping[str, str] | None = None,
 ) -> Claim:  # fmt: skip
@@ -107,7 +107,7 @@ def declare(
 
 
 def family(
-    id: str, sentence: str, values, verdicts: Mapping[str, str], above: float | None = None,
+    id: str, sentence: str, values: Any, verdicts: Mapping[str, str], above: float | None = None,
     below: float | None = None, m: int | None = None, at_least: tuple[int, str] | None = None, factors: bool = False,
     losses: Mapping[Any, tuple[float, float]] | None = None, caveat: str = "", detail: str = "",
     about: Mapping[str, str] | None = None,

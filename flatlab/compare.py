@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from flatlab import safety
 from flatlab.loss import NetworkLoss
-from flatlab.objective import Objective
+from flatlab.objective import Numbers, Objective
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -42,7 +42,7 @@ class Twin:
         return (self.loss / self.target - 1).abs() <= CLOSE
 
 
-def early_stopped(objective: Objective, path: Mapping[int, Tensor], target) -> Twin:
+def early_stopped(objective: Objective, path: Mapping[int, Tensor], target: Numbers) -> Twin:
     """The weights on a run's path whose train loss is nearest to `target`, by the ratio.
 
     path: `{step: theta (P,) or (M, P)}`. target: a number, one per member, or `(..., M)`. Batch norm's statistics are
@@ -57,7 +57,7 @@ def early_stopped(objective: Objective, path: Mapping[int, Tensor], target) -> T
     return Twin(target, losses[chosen], torch.tensor([*path])[nearest], thetas[chosen])
 
 
-def cooled(objective: Objective, train: Callable[[int], Tensor], target, lengths: Iterable[int]) -> Twin:
+def cooled(objective: Objective, train: Callable[[int], Tensor], target: Numbers, lengths: Iterable[int]) -> Twin:
     """The run with a complete schedule of its own, among other `lengths`, that ends nearest to `target`, as above.
 
     train: `train(steps)` gives the weights `(P,)` or `(M, P)`. One ladder of lengths serves all members and targets.
@@ -65,7 +65,7 @@ def cooled(objective: Objective, train: Callable[[int], Tensor], target, lengths
     return early_stopped(objective, {steps: train(steps) for steps in lengths}, target)
 
 
-def temperature(loss: NetworkLoss, target, head: str | None = None) -> Twin:
+def temperature(loss: NetworkLoss, target: Numbers, head: str | None = None) -> Twin:
     """The baseline with its logits divided by T, so that its train loss is `target`: same decisions, no training.
 
     `.at` is T, from the best T (0.01 or more) up to 100; the nearest if none there does it, as above log K. target: as
@@ -96,7 +96,7 @@ def tempered(loss: NetworkLoss, t: float | Tensor, head: str | None = None) -> N
     return loss.at(_divided(loss, torch.as_tensor(t), head))
 
 
-def smoothed(loss: NetworkLoss, train: Callable[[Tensor], Tensor], target) -> Twin:
+def smoothed(loss: NetworkLoss, train: Callable[[Tensor], Tensor], target: Numbers) -> Twin:
     """A baseline that converges at train loss `target` (hard labels), since its training labels are smoothed by ε.
 
     loss: at the weights of the plain baseline, above whose loss alone a twin is found. train: `train(epsilon (...))`
@@ -197,7 +197,7 @@ def by_name(values: "Mapping | Series | DataFrame") -> dict[Any, np.ndarray]:
     return by_name({name: part for name, part in values.groupby(level=0, sort=False)})
 
 
-def interval(values, level: float = 0.95) -> tuple[float, float]:
+def interval(values: Numbers, level: float = 0.95) -> tuple[float, float]:
     """Mean and half width of Student's interval over the finite `values (n,)`: `t(level, n − 1) · sd / √n`.
 
     Both NaN for fewer than three of them. Units: those of the values, which should be one per seed.
@@ -219,7 +219,7 @@ def verdict(low: float, high: float, above: float | None = None, below: float | 
     return "does not hold here" if high <= least or low >= most else "inconclusive"
 
 
-def family(values, above: float | None = None, below: float | None = None, m: int | None = None) -> "DataFrame":
+def family(values: Any, above: float | None = None, below: float | None = None, m: int | None = None) -> "DataFrame":
     """One verdict per name, corrected within the family: on the t-interval at level 1 − .05/m of its values per seed.
 
     values: see `by_name`. m: the size of the declared family, by default that of values. Columns: "measured" (mean),
@@ -242,7 +242,7 @@ def counted(verdicts: Iterable[str]) -> tuple[int, int]:
     return plain.count("holds"), plain.count("holds") + plain.count("inconclusive")
 
 
-def signed_ranks(values, alternative: str = "two-sided") -> "DataFrame":
+def signed_ranks(values: Any, alternative: str = "two-sided") -> "DataFrame":
     """Wilcoxon's signed-rank test per name, of paired differences, one per seed, against "as often up as down".
 
     values: see `by_name`. "n"; "difference": the median of all means of two (Hodges-Lehmann); "effect": the matched
@@ -265,7 +265,7 @@ def signed_ranks(values, alternative: str = "two-sided") -> "DataFrame":
     return table.assign(**{"corrected p": false_discovery_control(table["p"], method="by")})
 
 
-def correlation(x, y, given: Sequence = (), within: Sequence = (), kind: str = "spearman") -> float:
+def correlation(x: Any, y: Any, given: Sequence = (), within: Sequence = (), kind: str = "spearman") -> float:
     """The correlation of `x (n,)` and `y (n,)`, partial given covariates `(n,)`, within strata of equal labels `(n,)`.
 
     kind: "spearman", "kendall" (τ_b) or "pearson". Partial: `−P_xy / sqrt(P_xx P_yy)`, P the inverse of the matrix of

@@ -6,13 +6,13 @@ vectors for all. Units: loss per θ².
 
 import warnings
 from copy import copy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, autograd
 
 from flatlab.loss import NetworkLoss
-from flatlab.objective import Estimate, Objective, as_float_tensor, require_finite
+from flatlab.objective import Estimate, Numbers, Objective, as_float_tensor, require_finite
 
 WHOLE = 64  # up to this many parameters Lanczos goes through the whole space
 WIDTH = 20  # vectors that it keeps of more, or 2k + 1 for k eigenvalues
@@ -40,7 +40,7 @@ class SpectralDensity(NamedTuple):
         return (bumps * self.weights[..., None, :, :]).sum(-1).mean(-1)
 
 
-def hessian(objective: Objective, theta=None) -> Tensor:
+def hessian(objective: Objective, theta: Numbers | None = None) -> Tensor:
     """The matrix of second derivatives `H_ij = ∂²L/∂θ_i∂θ_j`, shape `(..., P, P)`; units: loss per θ².
 
     Takes P Hessian-vector products: meant for P up to a few thousand. Under a change of variable θ = g(u) it becomes
@@ -49,7 +49,7 @@ def hessian(objective: Objective, theta=None) -> Tensor:
     return objective.hessian(theta)
 
 
-def hvp(objective: Objective, vector, theta=None) -> Tensor:
+def hvp(objective: Objective, vector: Numbers, theta: Numbers | None = None) -> Tensor:
     """The Hessian-vector product `H v`, shape of `theta`, by double backward; about two gradients.
 
     For many products at one point keep `product = objective.linearize(theta)` instead.
@@ -57,7 +57,7 @@ def hvp(objective: Objective, vector, theta=None) -> Tensor:
     return objective.linearize(theta)(vector)
 
 
-def directional(objective: Objective, vector, theta=None) -> Tensor:
+def directional(objective: Objective, vector: Numbers, theta: Numbers | None = None) -> Tensor:
     """The curvature along a direction, `vᵀ H v / vᵀ v`, between λ_min and λ_max; `vector` has the shape of theta.
 
     Errors: ValueError if `vector` is zero.
@@ -70,7 +70,7 @@ def directional(objective: Objective, vector, theta=None) -> Tensor:
 
 
 def eigenvalues(
-    objective: Objective, theta=None, k: int = 1, which: str = "largest", steps: int | None = None
+    objective: Objective, theta: Numbers | None = None, k: int = 1, which: str = "largest", steps: int | None = None
 ) -> Tensor:
     """The k largest eigenvalues of the Hessian, largest first (or `which="smallest"`, smallest first), `(..., k)`.
 
@@ -85,7 +85,7 @@ def eigenvalues(
 
 
 def eigenpairs(
-    objective: Objective, theta=None, k: int = 1, which: str = "largest", steps: int | None = None,
+    objective: Objective, theta: Numbers | None = None, k: int = 1, which: str = "largest", steps: int | None = None,
     tol: float | None = None, seed: int = 0,
 ) -> Eigenpairs:  # fmt: skip
     """Eigenvalues, unit eigenvectors and residuals ‖Hv − λv‖ at the `which` end of the spectrum.
@@ -111,7 +111,7 @@ def eigenpairs(
     return Eigenpairs(*(t.view(*theta.shape[:-1], *t.shape[1:]) for t in found))
 
 
-def trace(objective: Objective, theta=None, samples: int = 30, seed: int = 0) -> Estimate:
+def trace(objective: Objective, theta: Numbers | None = None, samples: int = 30, seed: int = 0) -> Estimate:
     """The trace of the Hessian, `tr H = Σ_i λ_i`, shape `(...)`, by Hutch++ with `samples` Hessian-vector products.
 
     A third of the products finds the dominant directions Q, a third takes `tr QᵀHQ` exactly, and a third samples the
@@ -136,7 +136,7 @@ def trace(objective: Objective, theta=None, samples: int = 30, seed: int = 0) ->
 
 
 def spectral_density(
-    objective: Objective, theta=None, draws: int = 4, steps: int = 60, seed: int = 0
+    objective: Objective, theta: Numbers | None = None, draws: int = 4, steps: int = 60, seed: int = 0
 ) -> SpectralDensity:
     """The distribution of all eigenvalues by stochastic Lanczos quadrature: `draws × steps` Hessian-vector products.
 
@@ -172,10 +172,10 @@ class OfNetwork(Objective):
     def source(self) -> NetworkLoss:
         return self.loss.source
 
-    def point(self, theta=None) -> Tensor:
+    def point(self, theta: Numbers | None = None) -> Tensor:
         return self.loss.point(theta)
 
-    def on(self, inputs, targets, **state) -> "OfNetwork":
+    def on(self, inputs: Tensor | None, targets: Tensor | None, **state: Any) -> "OfNetwork":
         """The same on a batch; batch norm's statistics are moved by the loss itself, not by what is made from it."""
         if state.get("buffers"):
             state["buffers"] = {name: buffer.clone() for name, buffer in state["buffers"].items()}
@@ -245,7 +245,9 @@ def Residual(loss: NetworkLoss) -> Objective:  # noqa: N802
     return loss - GaussNewton(loss)
 
 
-def prepared(objective: Objective, theta=None, double: bool = False) -> tuple[Objective, Tensor, Tensor]:
+def prepared(
+    objective: Objective, theta: Numbers | None = None, double: bool = False
+) -> tuple[Objective, Tensor, Tensor]:
     """The objective, its point `(..., P)` and the value there, after a check that it is finite.
 
     Networks in half precision are measured in float64, with `double` all are.

@@ -1,6 +1,7 @@
 """Self-checks that say what kind of mistake was made. The mistakes themselves belong to each notebook."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -34,7 +35,7 @@ class Exercise:
     """
 
     def __init__(
-        self, name: str, answer, mistakes: dict[str, object], inputs: list[tuple] | None = None,
+        self, name: str, answer: Any, mistakes: dict[str, object], inputs: list[tuple] | None = None,
         rtol: float = 1e-3, atol: float = 1e-8, praise: str = "",
     ):  # fmt: skip
         if callable(answer) and not inputs:
@@ -44,7 +45,7 @@ class Exercise:
         self.history: list[Result] = []
         REGISTRY[name] = self
 
-    def check(self, given) -> Result:
+    def check(self, given: Any) -> Result:
         """Compare the reader's answer; as the last line of a cell the result is displayed."""
         result = self._judge(given)
         self.history.append(result)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from flatlab.objective import Objective
+from flatlab.objective import Numbers, Objective
 
 SQUARE = ((-3.5, 3.5), (-3.5, 3.5))
 
@@ -21,7 +21,10 @@ class Function(Objective):
         interval that is drawn for each variable. formula: LaTeX.
     """
 
-    def __init__(self, name: str, formula: str, value, gradient, hessian, minima, domain):
+    def __init__(
+        self, name: str, formula: str, value: Callable, gradient: Callable, hessian: Callable, minima: Numbers,
+        domain: Numbers,
+    ):  # fmt: skip
         self.name, self.formula = name, formula
         self._f, self._df, self._ddf = value, gradient, hessian
         self.domain = torch.as_tensor(domain, dtype=torch.float64).reshape(-1, 2)

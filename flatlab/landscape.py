@@ -4,10 +4,12 @@ import torch
 from torch import Tensor
 
 from flatlab.loss import NetworkLoss
-from flatlab.objective import Objective
+from flatlab.objective import Numbers, Objective
 
 
-def directions(objective: Objective, count: int = 2, seed: int = 0, normalise: str = "filter", theta=None) -> Tensor:
+def directions(
+    objective: Objective, count: int = 2, seed: int = 0, normalise: str = "filter", theta: Numbers | None = None
+) -> Tensor:
     """`count` random directions at `theta (P,)`, orthogonal to each other, shape `(count, P)`.
 
     normalise: "filter" gives every filter (row of a weight) of a network the norm of the same filter of θ, so that
@@ -31,7 +33,7 @@ def directions(objective: Objective, count: int = 2, seed: int = 0, normalise: s
     return torch.cat([_filters(piece, shape) for piece, shape in zip(pieces, shapes, strict=True)], 1)
 
 
-def line(objective: Objective, direction: Tensor, alphas: Tensor, theta=None) -> Tensor:
+def line(objective: Objective, direction: Tensor, alphas: Tensor, theta: Numbers | None = None) -> Tensor:
     """The losses `L(θ + α d)` for every α, shape `(len(alphas),)`; a direction between two minima interpolates them."""
     theta = _one(objective, theta)
     if direction.shape != theta.shape:
@@ -39,7 +41,7 @@ def line(objective: Objective, direction: Tensor, alphas: Tensor, theta=None) ->
     return objective(theta + alphas.to(theta)[:, None] * direction)
 
 
-def plane(objective: Objective, pair: Tensor, alphas: Tensor, betas: Tensor, theta=None) -> Tensor:
+def plane(objective: Objective, pair: Tensor, alphas: Tensor, betas: Tensor, theta: Numbers | None = None) -> Tensor:
     """The losses `L(θ + α d₁ + β d₂)`, shape `(len(betas), len(alphas))`: rows are β, as in an image."""
     theta = _one(objective, theta)
     if pair.shape != (2, *theta.shape):

@@ -12,7 +12,7 @@ from torch import Tensor, autograd, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from flatlab.objective import Objective, require_finite
+from flatlab.objective import Numbers, Objective, require_finite
 
 GRAPH_BYTES = 2**30  # what the graph of one gradient may take before members and data are split
 SKEW = 1e-3  # |<u, Hv> - <v, Hu>| as a share of |Hu||v|, above which a second derivative is wrong
@@ -63,7 +63,7 @@ class NetworkLoss(Objective):
     model: nn.Module
 
     def __init__(
-        self, model: nn.Module | Callable[[int], nn.Module], inputs, targets=None,
+        self, model: nn.Module | Callable[[int], nn.Module], inputs: Any, targets: Any = None,
         loss: str | Callable = "cross_entropy", chunk: int | None = None, theta: Tensor | None = None,
         seeds: Sequence[int] | None = None,
     ):  # fmt: skip
@@ -78,7 +78,9 @@ class NetworkLoss(Objective):
             )
         if loss not in LOSSES and not callable(loss):
             raise ValueError(f'loss is {loss!r}: use "cross_entropy", "mse" or a function (outputs, targets)')
-        self.loss, self.smoothing, self.autocast = loss, 0.0, nullcontext
+        self.loss = loss
+        self.smoothing: Tensor | float = 0.0
+        self.autocast: Callable = nullcontext
         self._modules = Modules(self.model)
         self._network: Any = self._modules
         self.dim, self._training = self._network.size, False
@@ -95,7 +97,7 @@ class NetworkLoss(Objective):
             self.inputs, self.targets = None, None
 
     @property
-    def source(self):
+    def source(self) -> "NetworkLoss":
         return self
 
     @property
@@ -114,7 +116,7 @@ class NetworkLoss(Objective):
         """N, the number of samples."""
         return self._stream.count if self._stream else self._x.shape[1]
 
-    def point(self, theta=None) -> Tensor:
+    def point(self, theta: Numbers | None = None) -> Tensor:
         theta = self.theta if theta is None else super().point(theta)
         like = self._like()
         theta = theta.to(like.device, like.dtype)
@@ -172,7 +174,8 @@ class NetworkLoss(Objective):
         return alike
 
     def on(
-        self, inputs, targets, *, buffers=None, training=False, smoothing=0.0, autocast=nullcontext, **_: Any
+        self, inputs: Any, targets: Any, *, buffers: dict[str, Tensor] | None = None, training: bool = False,
+        smoothing: Tensor | float = 0.0, autocast: Callable = nullcontext, **_: Any,
     ) -> "NetworkLoss":  # fmt: skip
         """The loss on a batch, `(N, ...)` or `(M, N, ...)` with one of each member's own, with all else as here.
 
@@ -186,7 +189,7 @@ class NetworkLoss(Objective):
         alike.smoothing, alike.autocast, alike._moved = smoothing, autocast, False
         return alike
 
-    def outputs(self, theta=None, inputs=None) -> Tensor:
+    def outputs(self, theta: Numbers | None = None, inputs: Any = None) -> Tensor:
         """The outputs `(..., N, K)` at `theta (..., P)`, without a graph; by default on the loss's own data."""
         alike = self if inputs is None else self._with_inputs(inputs)
         with torch.no_grad():
@@ -215,7 +218,7 @@ class NetworkLoss(Objective):
         y = y.reshape(-1, *y.shape[own:]) if y.ndim == own + self._y.ndim - 1 else y[None]
         return self._losses(z, y).view(outputs.shape[: own + 1])
 
-    def averaged(self, function: Callable[..., Tensor], theta=None, *more: Tensor) -> Tensor:
+    def averaged(self, function: Callable[..., Tensor], theta: Numbers | None = None, *more: Tensor) -> Tensor:
         """`Σ_chunks share · function(rows, x, y)` for `theta (..., P)`, in pieces that fit the memory; `(..., *)`.
 
         rows `(r, P)` are some of the members, x and y a chunk of their data, `(1, n, ...)` where it is shared and
@@ -235,7 +238,7 @@ class NetworkLoss(Objective):
         result = join(blocks)
         return result.view(theta.shape[:-1] + result.shape[1:])
 
-    def collected(self, function: Callable[..., Tensor], theta=None) -> Tensor:
+    def collected(self, function: Callable[..., Tensor], theta: Numbers | None = None) -> Tensor:
         """As `averaged`, for a function with one result per sample `(r, n, *)`: joined over samples, `(..., N, *)`."""
         theta = self.point(theta)
         rows = theta.reshape(-1, self.dim)
@@ -258,7 +261,7 @@ class NetworkLoss(Objective):
             return self.count
         return self._given or (self.count if rows * self.count <= fitting else min(fitting, self.count))
 
-    def refreshed(self, theta=None, batch: int = 256) -> "NetworkLoss":
+    def refreshed(self, theta: Numbers | None = None, batch: int = 256) -> "NetworkLoss":
         """The loss at `theta` with batch norm's statistics taken anew from its own inputs, in batches of `batch`.
 
         Mean and variance are averages over the batches, as in training mode with momentum None. For a network that is
@@ -490,7 +493,10 @@ class Modules:
         self.batches: bool | None = None  # does vmap work?
         self.copies = self.symmetric = False
 
-    def forward(self, theta, x, buffers=None, training=False, head=None, momentum=None):
+    def forward(
+        self, theta: Tensor, x: Tensor, buffers: dict[str, Tensor] | None = None, training: bool = False,
+        head: str | None = None, momentum: float | None = None,
+    ) -> Any:  # fmt: skip
         """Outputs `(R, n, ...)` for `x (1 or R, n, ...)`; with `head` the features, its weight and outputs, too.
 
         buffers, one row per row of theta, move in training; `momentum` replaces batch norm's own.
@@ -616,7 +622,7 @@ class Mlps:
     # Activations with their derivative in terms of the output.
     SLOPES: dict[type, Callable] = {nn.ReLU: lambda h: h > 0, nn.Tanh: lambda h: 1 - h * h}
 
-    def __init__(self, model):
+    def __init__(self, model: Any):
         self.layers, self.sizes = [], []  # per layer: shape of the weight, is there a bias, the activation behind it
         for module, after in pairwise([*model, None]):
             if isinstance(module, nn.Linear):
@@ -625,17 +631,17 @@ class Mlps:
                 self.sizes += [p.numel() for p in module.parameters()]
         self.head = str(len(model) - 1)
 
-    def forward(self, theta: Tensor, x: Tensor, *_) -> Tensor:
+    def forward(self, theta: Tensor, x: Tensor, *_: Any) -> Tensor:
         """`(M, N, K)` from `theta (M, P)` and `x (1 or M, N, d)`, differentiable."""
         return self._forward(self._cut(theta), x.expand(len(theta), -1, -1))[-1]
 
-    def features(self, theta: Tensor, x: Tensor):
+    def features(self, theta: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The last layer's inputs `(M, N, d)`, its weight `(M, K, d)`, and its outputs, twice."""
         layers = self._cut(theta)
         hidden = self._forward(layers, x.expand(len(theta), -1, -1))
         return hidden[-2], layers[-1][0], hidden[-1], hidden[-1]
 
-    def gradient(self, theta: Tensor, x: Tensor, slope) -> Tensor:
+    def gradient(self, theta: Tensor, x: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
         """`Jᵀ slope(z)`, `(M, P)`; `slope` maps outputs `(M, N, K)` to ∂loss/∂z."""
         parts = []
         for k, delta, hidden in self._backward(self._layers(self.pack(theta)), x.expand(len(theta), -1, -1), slope):
@@ -645,7 +651,9 @@ class Mlps:
             parts.append(torch.bmm(delta.mT, hidden)[:, :n_out, :n_in].flatten(1))
         return torch.cat(parts[::-1], 1)
 
-    def accumulate(self, state: list[Tensor], x: Tensor, slope, out: list[Tensor], beta: float) -> None:
+    def accumulate(
+        self, state: list[Tensor], x: Tensor, slope: Callable[[Tensor], Tensor], out: list[Tensor], beta: float
+    ) -> None:
         """`out ← beta·out + Jᵀ slope(z)` in place, for states."""
         results = self._layers(out)
         for k, delta, hidden in self._backward(self._layers(state), x, slope):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, autograd
 
 Product = Callable[[Tensor], Tensor]
+Numbers = Any  # whatever becomes a tensor: a tensor, an array, a list of numbers, a number
 
 
 class Estimate(Tensor):
@@ -22,7 +23,7 @@ class Estimate(Tensor):
     stderr: Tensor
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
-    def __new__(cls, value, stderr=math.nan):
+    def __new__(cls, value: Numbers, stderr: Numbers = math.nan):
         value = torch.as_tensor(value).detach()
         self = value.clone().as_subclass(cls)
         self.stderr = torch.as_tensor(stderr, dtype=value.dtype, device=value.device).expand(value.shape).clone()
@@ -63,7 +64,7 @@ class Objective:
     noise: Callable[[], Tensor]  # in a rule of descent: standard normals (M, P), each member's from its own generator
     strict = True  # derivatives refuse a loss that is not finite; in training a diverged member must not stop the rest
 
-    def __init__(self, function: Callable[[Tensor], Tensor], dim: int | None = None, theta=None):
+    def __init__(self, function: Callable[[Tensor], Tensor], dim: int | None = None, theta: Numbers | None = None):
         self.function, self.dim = function, dim
         self._theta = None if theta is None else self.point(theta)
 
@@ -83,17 +84,17 @@ class Objective:
         alike._theta = self.point(theta)
         return alike
 
-    def __call__(self, theta=None) -> Tensor:
+    def __call__(self, theta: Numbers | None = None) -> Tensor:
         """The value `(...)` at `theta (..., P)`."""
         return self._value(self._rows(self.point(theta)))
 
-    def gradient(self, theta=None) -> Tensor:
+    def gradient(self, theta: Numbers | None = None) -> Tensor:
         """The gradient `∂f/∂θ_i`, shape `(..., P)`."""
         theta = self.point(theta)
         gradient = self._gradient(self._rows(theta))
         return gradient[0] if theta.ndim == 0 else gradient
 
-    def linearize(self, theta=None) -> Product:
+    def linearize(self, theta: Numbers | None = None) -> Product:
         """The map `v -> H v` at `theta`: prepared once, then cheap to call; `v` has the shape of `theta`."""
         theta = self.point(theta)
         product = self._linearize(self._rows(theta))
@@ -108,11 +109,11 @@ class Objective:
 
         return checked
 
-    def hvp(self, theta, v) -> Tensor:
+    def hvp(self, theta: Numbers | None, v: Numbers) -> Tensor:
         """The Hessian-vector product `H v`, shape of `theta`."""
         return self.linearize(theta)(v)
 
-    def hessian(self, theta=None) -> Tensor:
+    def hessian(self, theta: Numbers | None = None) -> Tensor:
         """The Hessian `∂²f/∂θ_i∂θ_j`, shape `(..., P, P)`."""
         theta = self.point(theta)
         hessian = self._hessian(self._rows(theta))
@@ -128,7 +129,7 @@ class Objective:
         """The objective in float64, for differences that nearly cancel; a plain function has the type of its theta."""
         return self
 
-    def point(self, theta=None) -> Tensor:
+    def point(self, theta: Numbers | None = None) -> Tensor:
         """`theta` as a tensor `(..., P)`, checked; the current parameters if it is left out."""
         if theta is None:
             theta = self.theta
@@ -211,36 +212,36 @@ class Sum(Objective):
         self.dim = next(iter(dims), None)
 
     @property
-    def source(self):
+    def source(self) -> Any:
         return next((part.source for _, part in self.parts if part.source is not None), None)
 
     @property
-    def inputs(self):
+    def inputs(self) -> Tensor:
         return self.source.inputs
 
     @property
-    def targets(self):
+    def targets(self) -> Tensor:
         return self.source.targets
 
     @property
-    def theta(self):
+    def theta(self) -> Tensor | None:
         return next((theta for _, part in self.parts if (theta := part.theta) is not None), None)
 
-    def point(self, theta=None):
+    def point(self, theta: Numbers | None = None) -> Tensor:
         for _, part in self.parts:
             if theta is not None or part.theta is not None:
                 theta = part.point(theta)
         return super().point(theta)
 
-    def on(self, inputs, targets, **state):
+    def on(self, inputs: Tensor | None, targets: Tensor | None, **state: Any) -> "Sum":
         alike = copy(self)
         alike.parts = [(s, part.on(inputs, targets, **state)) for s, part in self.parts]
         return alike
 
-    def double(self):
+    def double(self) -> "Sum":
         return Sum([(s, part.double()) for s, part in self.parts])
 
-    def at(self, theta):
+    def at(self, theta: Tensor) -> "Sum":
         alike = copy(self)
         alike.parts = [(s, part.at(theta)) for s, part in self.parts]
         return alike
@@ -269,7 +270,7 @@ def require_finite(loss: Tensor) -> Tensor:
     return loss
 
 
-def as_float_tensor(values, name: str) -> Tensor:
+def as_float_tensor(values: Any, name: str) -> Tensor:
     """`values` as a floating tensor; integer tensors are refused because they have no derivative."""
     if isinstance(values, Tensor | np.ndarray):
         tensor = torch.as_tensor(values)

@@ -31,7 +31,9 @@ class SAM(torch.optim.Optimizer):
     _buffers: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
     _unhook: Callable[[], Any] = staticmethod(lambda: None)
 
-    def __init__(self, params, base: type[torch.optim.Optimizer], rho: float = 0.05, adaptive: bool = False, **options):
+    def __init__(
+        self, params: Any, base: type[torch.optim.Optimizer], rho: float = 0.05, adaptive: bool = False, **options: Any
+    ):
         super().__init__(params, {"rho": rho, "adaptive": adaptive})
         self.base = base(self.param_groups, **options)
         self.param_groups, self.state = self.base.param_groups, self.base.state

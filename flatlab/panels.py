@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Callable
+from typing import Any
 
 import ipywidgets as widgets
 import matplotlib as mpl
@@ -34,7 +35,8 @@ class Panel:
     """
 
     def __init__(
-        self, build: Callable, alt: str, size=(6.5, 3.6), labels: dict[str, str] | None = None, **controls
+        self, build: Callable, alt: str, size: tuple[float, float] = (6.5, 3.6),
+        labels: dict[str, str] | None = None, **controls: Any,
     ):  # fmt: skip
         plots.check_alt(alt)
         self.alt, self._laid_out, self._pixels, self._frame = alt, False, None, None
@@ -58,7 +60,7 @@ class Panel:
         """The present position of every control."""
         return {name: control.value for name, control in self.controls.items()}
 
-    def set(self, **values) -> "Panel":
+    def set(self, **values: Any) -> "Panel":
         """Move controls from code, as a reader would."""
         if unknown := set(values) - set(self.controls):
             raise ValueError(f"{', '.join(unknown)}: this panel has the controls {', '.join(self.controls)}")

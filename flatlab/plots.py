@@ -79,7 +79,10 @@ def size(fig: Figure) -> dict[str, int]:
     return {"width": round(width), "height": round(height)}
 
 
-def curve(f: Function, ax: Axes | None = None, domain=None, minima: bool = True, points: int = 400, **style) -> Axes:
+def curve(
+    f: Function, ax: Axes | None = None, domain: tuple[float, float] | None = None, minima: bool = True,
+    points: int = 400, **style: Any,
+) -> Axes:  # fmt: skip
     """A function of one variable over `domain` (its own by default), with a dot on every minimum."""
     ax = ax or _new()
     low, high = domain if domain is not None else f.domain[0].tolist()
@@ -110,7 +113,7 @@ def surface(f: Function, ax: Axes | None = None, eigen_axes: bool = True, points
     return ax
 
 
-def spectrum(density: SpectralDensity, ax: Axes | None = None, **style) -> Axes:
+def spectrum(density: SpectralDensity, ax: Axes | None = None, **style: Any) -> Axes:
     """The density of all eigenvalues, on a logarithmic axis."""
     ax = ax or _new()
     low, high = density.values.min().item(), density.values.max().item()
@@ -120,7 +123,7 @@ def spectrum(density: SpectralDensity, ax: Axes | None = None, **style) -> Axes:
     return ax
 
 
-def forest(values, ax: Axes | None = None, m: int = 1, factors: bool = True) -> Axes:
+def forest(values: Any, ax: Axes | None = None, m: int = 1, factors: bool = True) -> Axes:
     """Differences per seed, a row for each name: mean and t-interval at level 1 − .05/m, and a small dot per seed.
 
     values: a frame of `compare.differences` (in each row a mark for each column, "train loss" as a black bar), one
@@ -149,7 +152,7 @@ def forest(values, ax: Axes | None = None, m: int = 1, factors: bool = True) -> 
     return ax
 
 
-def band(x, values, ax: Axes | None = None, share: float | None = 0.8, **style) -> Axes:
+def band(x: Any, values: Any, ax: Axes | None = None, share: float | None = 0.8, **style: Any) -> Axes:
     """The median over seeds of `values (len(x), seeds)` with a band that holds the middle `share` of them.
 
     `share=None`: the mean with its 95 % t-interval. NaN is left out.

@@ -65,7 +65,9 @@ class Prediction:
         return widgets.FloatSlider(inside, min=low, max=high, step=step, readout_format=".3g"), step / 2
 
 
-def ask(id: str, question: str, choices: list[str] | None = None, slider: tuple[float, float] | None = None):
+def ask(
+    id: str, question: str, choices: list[str] | None = None, slider: tuple[float, float] | None = None
+) -> Prediction:
     """Ask for a prediction and display the question; `choices` for a pick, `slider=(low, high)` for a number.
 
     The answer is kept in `~/.flatlab/predictions.json` (or under FLATLAB_HOME) and survives a restart; where nothing

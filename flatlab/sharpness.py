@@ -7,7 +7,7 @@ numbers of estimates.
 import math
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, autograd, nn
@@ -15,7 +15,7 @@ from torch import Tensor, autograd, nn
 from flatlab import curvature
 from flatlab.curvature import OfNetwork, prepared, unit
 from flatlab.loss import NetworkLoss
-from flatlab.objective import Estimate, Objective, require_finite
+from flatlab.objective import Estimate, Numbers, Objective, require_finite
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +30,7 @@ class Undefined(ValueError):
     """A measure that this network or loss does not have."""
 
 
-def gradient_norm(objective: Objective, theta=None) -> Tensor:
+def gradient_norm(objective: Objective, theta: Numbers | None = None) -> Tensor:
     """How steep the loss is at the point itself, `‖∇L(θ)‖₂`; units: loss per θ. Zero at every minimum, sharp or flat.
 
     Shown beside every sharpness, because a measure of curvature means little where the slope is not small.
@@ -39,7 +39,12 @@ def gradient_norm(objective: Objective, theta=None) -> Tensor:
 
 
 def random_direction(
-    objective: Objective, theta=None, rho: float = 0.005, samples: int = 100, seed: int = 0, antithetic: bool = False
+    objective: Objective,
+    theta: Numbers | None = None,
+    rho: float = 0.005,
+    samples: int = 100,
+    seed: int = 0,
+    antithetic: bool = False,
 ) -> Estimate:
     """The mean change of the loss a random step away, `E |L(θ + ε) − L(θ)| / ρ`, `ε = ρ g/√P`, g normal, so ‖ε‖ ≈ ρ.
 
@@ -62,7 +67,12 @@ def random_direction(
 
 
 def average(
-    objective: Objective, theta=None, rho: float = 0.05, samples: int = 100, seed: int = 0, adaptive: bool = False
+    objective: Objective,
+    theta: Numbers | None = None,
+    rho: float = 0.05,
+    samples: int = 100,
+    seed: int = 0,
+    adaptive: bool = False,
 ) -> Estimate:
     """The expected rise of the loss under weight noise, `E[L(θ + δ)] − L(θ)`, `δ_i = ρ c_i g_i`, c = 1 or |θ_i|.
 
@@ -79,7 +89,7 @@ def average(
     return _estimate(_changes(objective, theta, rho, change))
 
 
-def one_step(objective: Objective, theta=None, rho: float = 0.05) -> Tensor:
+def one_step(objective: Objective, theta: Numbers | None = None, rho: float = 0.05) -> Tensor:
     """SAM's own look around: the rise after one step uphill, `L(θ + ρ ∇L/‖∇L‖) − L(θ)`; units: loss.
 
     About ρ‖∇L‖ away from a minimum. Where the gradient is zero, as at an exact minimum, there is no direction: such
@@ -94,7 +104,7 @@ def one_step(objective: Objective, theta=None, rho: float = 0.05) -> Tensor:
 
 
 def worst_case(
-    objective: Objective, theta=None, rho: float = 0.05, adaptive: bool = False, norm: float = 2,
+    objective: Objective, theta: Numbers | None = None, rho: float = 0.05, adaptive: bool = False, norm: float = 2,
     starts: int = 2, steps: int = 20, seed: int = 0,
 ) -> Tensor:  # fmt: skip
     """The largest rise of the loss within radius ρ, `max_{‖δ/c‖_p ≤ ρ} L(θ + δ) − L(θ)`, c = 1 or |θ_i|; units: loss.
@@ -111,7 +121,12 @@ def worst_case(
 
 
 def first_order(
-    objective: Objective, theta=None, rho: float = 0.05, starts: int = 2, steps: int = 20, seed: int = 0
+    objective: Objective,
+    theta: Numbers | None = None,
+    rho: float = 0.05,
+    starts: int = 2,
+    steps: int = 20,
+    seed: int = 0,
 ) -> Tensor:
     """The steepest slope within radius ρ, `R₁ = ρ max_{‖δ‖ ≤ ρ} ‖∇L(θ + δ)‖`; units: loss.
 
@@ -126,7 +141,7 @@ def first_order(
     return _highest(lambda offset: rho * gradient_norm(rise, offset), slope, rise, rho, 2, starts, steps, seed)
 
 
-def fisher_rao_norm(model: nn.Module | NetworkLoss, inputs=None, targets=None) -> Tensor:
+def fisher_rao_norm(model: nn.Module | NetworkLoss, inputs: Any = None, targets: Any = None) -> Tensor:
     """The Fisher-Rao norm `sqrt( mean_n ⟨θ, ∇ℓ_n(θ)⟩² )`, from its definition: one directional derivative per sample.
 
     Takes a network with `inputs (N, ...)` and class numbers `targets (N,)`, or a `NetworkLoss` (of any loss). Units:
@@ -146,7 +161,9 @@ def fisher_rao_norm(model: nn.Module | NetworkLoss, inputs=None, targets=None) -
     return loss.collected(radial).square().mean(-1).sqrt()
 
 
-def logit_fisher_rao(model: nn.Module | NetworkLoss, inputs=None, targets=None, layers: int | None = None) -> Tensor:
+def logit_fisher_rao(
+    model: nn.Module | NetworkLoss, inputs: Any = None, targets: Any = None, layers: int | None = None
+) -> Tensor:
     """The released formula for the Fisher-Rao norm, `(L+1) · sqrt( mean_n (⟨p_n, z_n⟩ − z_{n,y_n})² )`, for comparison.
 
     `layers` L: by default the number of linear and convolutional layers. For a bias-free feed-forward ReLU network
@@ -165,7 +182,11 @@ def logit_fisher_rao(model: nn.Module | NetworkLoss, inputs=None, targets=None, 
 
 
 def relative_flatness(
-    model: nn.Module | NetworkLoss, inputs=None, targets=None, normalise: bool = True, head: str | None = None
+    model: nn.Module | NetworkLoss,
+    inputs: Any = None,
+    targets: Any = None,
+    normalise: bool = True,
+    head: str | None = None,
 ) -> Tensor:
     """Relative flatness of the last linear layer, `κ = Σ_kl ⟨w_k, w_l⟩ tr H_kl`, in closed form for softmax CE:
 
@@ -396,7 +417,7 @@ def _estimate(draws):
     return Estimate(draws.mean(0), draws.std(0) / len(draws) ** 0.5)
 
 
-def _loss(model, inputs=None, targets=None):
+def _loss(model, inputs: Numbers | None = None, targets: Numbers | None = None):
     if isinstance(model, NetworkLoss):
         return model
     if isinstance(model, Objective):

@@ -101,7 +101,7 @@ class Run:
     settings: dict[str, Any] = field(default_factory=dict, repr=False)
     state: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
-    def loss(self, inputs=None, targets=None, loss=None, step: int | None = None) -> Objective:
+    def loss(self, inputs: Any = None, targets: Any = None, loss: Any = None, step: int | None = None) -> Objective:
         """The clean, un-penalised loss at the end, or at a kept `step`; on other data where they are given."""
         theta, source = self.theta if step is None else self.kept[step], self.objective.source
         if source is None:

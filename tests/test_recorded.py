@@ -39,7 +39,9 @@ def check(found, wanted, others, about):
     for column in columns:
         new, old = (np.asarray(frame[column], float) for frame in (found, wanted))
         if made_here(about):
-            np.testing.assert_allclose(new, old, rtol=1e-4, err_msg=column)
+            # Random directions were recorded from differences of losses in float32, and come from float64 today.
+            rtol = 0.02 if column.startswith("random direction") else 1e-4
+            np.testing.assert_allclose(new, old, rtol=rtol, err_msg=column)
         elif others["seed"].nunique() < 3:
             pytest.skip("too few seeds are recorded yet to know their spread")
         else:
@@ -141,7 +143,7 @@ def test_one_function_made_again_to_epoch_100_is_the_recorded_one(monkeypatch):
     frame, draw = recorded("single_objective"), fl.sharpness.random_direction
     others = frame[(frame["function"] == "sphere") & (frame["targets"] == "raw") & (frame["epoch"] <= 100)]
     # The last epoch takes 200 draws, in the record epoch 100 is not the last and takes 50: they are not compared.
-    few = lambda *a, samples, **o: 0.0 if samples == 200 else draw(*a, samples=samples, **o)  # noqa: E731
+    few = lambda *a, samples, **o: torch.tensor(0.0) if samples == 200 else draw(*a, samples=samples, **o)  # noqa: E731
     monkeypatch.setattr(fl.sharpness, "random_direction", few)
     found = record.single_objective(0, "sphere", "raw", epochs=100)
     wanted = others[others["seed"] == 0]

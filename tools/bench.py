@@ -404,7 +404,6 @@ def positions(panel, most=12):
 
 
 def move(panel, control, value):
-    panel._frames.clear()
     begin = time.perf_counter()
     control.value = value
     return time.perf_counter() - begin
