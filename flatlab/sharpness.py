@@ -39,13 +39,9 @@ def gradient_norm(objective: Objective, theta: Numbers | None = None) -> Tensor:
 
 
 def random_direction(
-    objective: Objective,
-    theta: Numbers | None = None,
-    rho: float = 0.005,
-    samples: int = 100,
-    seed: int = 0,
+    objective: Objective, theta: Numbers | None = None, rho: float = 0.005, samples: int = 100, seed: int = 0,
     antithetic: bool = False,
-) -> Estimate:
+) -> Estimate:  # fmt: skip
     """The mean change of the loss a random step away, `E |L(θ + ε) − L(θ)| / ρ`, `ε = ρ g/√P`, g normal, so ‖ε‖ ≈ ρ.
 
     `antithetic`: `|E ½(L(θ+ε) + L(θ−ε)) − L(θ)| / ρ` instead, which has no gradient term and tends to ρ tr H/(2P).
@@ -67,13 +63,9 @@ def random_direction(
 
 
 def average(
-    objective: Objective,
-    theta: Numbers | None = None,
-    rho: float = 0.05,
-    samples: int = 100,
-    seed: int = 0,
+    objective: Objective, theta: Numbers | None = None, rho: float = 0.05, samples: int = 100, seed: int = 0,
     adaptive: bool = False,
-) -> Estimate:
+) -> Estimate:  # fmt: skip
     """The expected rise of the loss under weight noise, `E[L(θ + δ)] − L(θ)`, `δ_i = ρ c_i g_i`, c = 1 or |θ_i|.
 
     ρ is the sd of *each coordinate* (‖δ‖ ≈ ρ√P). Tends to `(ρ²/2) Σ_i c_i² H_ii` for small ρ. Pairs ±δ remove the
@@ -121,13 +113,9 @@ def worst_case(
 
 
 def first_order(
-    objective: Objective,
-    theta: Numbers | None = None,
-    rho: float = 0.05,
-    starts: int = 2,
-    steps: int = 20,
+    objective: Objective, theta: Numbers | None = None, rho: float = 0.05, starts: int = 2, steps: int = 20,
     seed: int = 0,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """The steepest slope within radius ρ, `R₁ = ρ max_{‖δ‖ ≤ ρ} ‖∇L(θ + δ)‖`; units: loss.
 
     Never below `worst_case` (mean value theorem), and ρ²λ_max on a quadratic at its minimum. It sees narrow wells that
@@ -182,12 +170,9 @@ def logit_fisher_rao(
 
 
 def relative_flatness(
-    model: nn.Module | NetworkLoss,
-    inputs: Any = None,
-    targets: Any = None,
-    normalise: bool = True,
+    model: nn.Module | NetworkLoss, inputs: Any = None, targets: Any = None, normalise: bool = True,
     head: str | None = None,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Relative flatness of the last linear layer, `κ = Σ_kl ⟨w_k, w_l⟩ tr H_kl`, in closed form for softmax CE:
 
     `κ = ½ mean_n ‖φ_n‖² Σ_ij p_ni p_nj ‖w_i − w_j‖²`, φ the features in front of the head, w_i its rows, p softmax.
@@ -417,7 +402,7 @@ def _estimate(draws):
     return Estimate(draws.mean(0), draws.std(0) / len(draws) ** 0.5)
 
 
-def _loss(model, inputs: Numbers | None = None, targets: Numbers | None = None):
+def _loss(model, inputs=None, targets=None):
     if isinstance(model, NetworkLoss):
         return model
     if isinstance(model, Objective):
