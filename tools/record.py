@@ -209,7 +209,7 @@ def photographs_cooled(seed: int, batch: int, lr: float, epochs: int) -> list[di
 
 
 # Lengths that end on both sides of the train losses of augmentation, with and without SAM, in each setting.
-COOLED = {(64, 0.05): (12, 16, 20), (64, 0.02): (16, 20, 25), (128, 0.02): (20, 25, 30), (128, 0.05): (16, 20, 25)}
+COOLED = {(64, 0.05): (12, 16, 20, 25), (64, 0.02): (16, 20, 25), (128, 0.02): (20, 25, 30), (128, 0.05): (16, 20, 25)}
 SUBSET = "CIFAR-10, JPEG re-encoded, 2,000-image subset (2,000 to train, 2,000 to test); ResNet-8, width 16, float32"
 STUDIES = {
     "photographs": (
