@@ -58,8 +58,8 @@ def random_direction(
             return _pairs(f, at, base, steps)
         return torch.stack([(require_finite(f(at + step)) - base).abs() for step in steps])
 
-    found = _estimate(_changes(objective, theta, rho, change) / rho)
-    return Estimate(found.abs(), found.stderr)
+    found = _expected(objective, theta, rho, change)
+    return Estimate(found.abs() / rho, found.stderr / rho)
 
 
 def average(
@@ -78,7 +78,7 @@ def average(
         scale = at.abs() if adaptive else torch.ones_like(at)
         return _pairs(f, at, base, (rho * scale * step for step in _normal(at, samples, seed)))
 
-    return _estimate(_changes(objective, theta, rho, change))
+    return _expected(objective, theta, rho, change)
 
 
 def one_step(objective: Objective, theta: Numbers | None = None, rho: float = 0.05) -> Tensor:
@@ -370,20 +370,20 @@ def _project(offset, rho, norm):
     return offset * (rho / offset.norm(dim=-1, keepdim=True)).clamp(max=1)
 
 
-def _start(objective, theta, rho, double=False):
+def _start(objective, theta, rho):
     if not (rho > 0 and math.isfinite(rho)):
         raise ValueError(f"rho is {rho}: a radius must be positive and finite")
-    return prepared(objective, theta, double)
+    return prepared(objective, theta)
 
 
-def _changes(objective, theta, rho, change, double=False):
-    """The draws `change(objective, theta, loss there)`, in float64 of the networks that they drown for."""
-    f, at, base = _start(objective, theta, rho, double)
+def _expected(objective, theta, rho, change):
+    """Mean and standard error of the draws `change(objective, theta, loss there)`, in float64 where they drown."""
+    f, at, base = _start(objective, theta, rho)
     draws = change(f, at, base)
     drowned = draws.abs().mean(0) < 1e3 * torch.finfo(draws.dtype).eps * base.abs()
-    if double or draws.dtype == torch.float64 or not drowned.any():
-        return draws
-    return torch.where(drowned, _changes(objective, theta, rho, change, double=True), draws)
+    if draws.dtype != torch.float64 and drowned.any():
+        draws = torch.where(drowned, change(*prepared(objective, theta, double=True)), draws)
+    return Estimate(draws.mean(0), draws.std(0) / len(draws) ** 0.5)
 
 
 def _normal(theta, count, seed):
@@ -395,11 +395,6 @@ def _normal(theta, count, seed):
 
 def _pairs(objective, theta, base, steps):
     return torch.stack([require_finite(objective(theta + s) + objective(theta - s)) / 2 - base for s in steps])
-
-
-def _estimate(draws):
-    """Mean and standard error over the first axis."""
-    return Estimate(draws.mean(0), draws.std(0) / len(draws) ** 0.5)
 
 
 def _loss(model, inputs=None, targets=None):
