@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, autograd
 
 from flatlab.loss import NetworkLoss
-from flatlab.objective import Estimate, Numbers, Objective, require_finite
+from flatlab.objective import Estimate, Numbers, Objective, as_float_tensor, require_finite
 
 WHOLE = 64  # up to this many parameters Lanczos goes through the whole space
 WIDTH = 20  # vectors that it keeps of more, or 2k + 1 for k eigenvalues
@@ -55,6 +55,18 @@ def hvp(objective: Objective, vector: Numbers, theta: Numbers | None = None) -> 
     For many products at one point keep `product = objective.linearize(theta)` instead.
     """
     return objective.linearize(theta)(vector)
+
+
+def directional(objective: Objective, vector: Numbers, theta: Numbers | None = None) -> Tensor:
+    """The curvature along a direction, `vᵀ H v / vᵀ v`, between λ_min and λ_max; `vector` has the shape of theta.
+
+    Errors: ValueError if `vector` is zero.
+    """
+    theta = objective.point(theta)
+    vector = as_float_tensor(vector, "vector").to(theta)
+    if not (vector.norm(dim=-1) > 0).all():
+        raise ValueError("vector is zero: a curvature needs a direction, so pass a vector with a positive norm")
+    return (vector * hvp(objective, vector, theta)).sum(-1) / (vector**2).sum(-1)
 
 
 def eigenvalues(
