@@ -95,7 +95,16 @@ def test_one_variable_has_one_eigenvalue():
     assert close(curvature.eigenvalues(f, 1.0), [sharp], 1e-12)
     assert curvature.trace(f, 1.0).item() == pytest.approx(sharp)
     assert curvature.hessian(f, 1.0).item() == pytest.approx(sharp)
+    assert curvature.directional(f, 3.0, 1.0).item() == pytest.approx(sharp)
     assert curvature.hvp(f, 3.0, 1.0).item() == pytest.approx(3 * sharp)
+
+
+def test_curvature_along_a_direction_is_its_rayleigh_quotient():
+    f, at = himmelblau, [3.0, 2.0]
+    assert curvature.directional(f, [5.0, 0.0], at).item() == pytest.approx(74)
+    assert curvature.directional(f, [1.0, 1.0], at).item() == pytest.approx((74 + 34 + 2 * 20) / 2)
+    top = curvature.eigenpairs(f, at)
+    assert curvature.directional(f, -7 * top.vectors[0], at).item() == pytest.approx(top.values[0].item())
 
 
 # Trace and spectral density --------------------------------------------------------------------------------------
@@ -188,6 +197,10 @@ BAD = {
     "no Hessian": (lambda: curvature.eigenvalues(ROOTS, origin(3)), "Hessian is NaN"),
     "no theta": (lambda: curvature.trace(FLAT), "theta is missing"),
     "too few products": (lambda: curvature.trace(FLAT, origin(3), samples=5), "samples is 5"),
+    "zero direction": (lambda: curvature.directional(FLAT, origin(3), origin(3)), "vector is zero"),
+    "NaN direction": (lambda: curvature.directional(FLAT, origin(3) * math.nan, origin(3)), "vector"),
+    "integer direction": (lambda: curvature.directional(FLAT, torch.tensor([1, 0, 0]), origin(3)), "vector holds"),
+    "wrong direction": (lambda: curvature.directional(FLAT, [1.0], origin(3)), "v(ector)? has shape"),
     "wrong vector": (lambda: curvature.hvp(FLAT, [1.0], origin(3)), "v(ector)? has shape"),
     "no draws": (lambda: curvature.spectral_density(FLAT, origin(3), draws=0), "draws is 0"),
     "no steps": (lambda: curvature.spectral_density(FLAT, origin(3), steps=0), "steps is 0"),
@@ -229,7 +242,7 @@ MEASURES = {
     "Gauss-Newton": lambda loss: curvature.eigenvalues(curvature.GaussNewton(loss)),
     "residual": lambda loss: curvature.eigenvalues(curvature.Residual(loss)),
     "hessian": curvature.hessian,
-    "product": lambda loss: curvature.hvp(loss, normal(loss.dim).expand(loss.point().shape)),
+    "along": lambda loss: curvature.directional(loss, normal(loss.dim).expand(loss.point().shape)),
 }
 
 
