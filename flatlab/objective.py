@@ -235,7 +235,11 @@ class Sum(Objective):
 
     def on(self, inputs: Tensor | None, targets: Tensor | None, **state: Any) -> "Sum":
         alike = copy(self)
-        alike.parts = [(s, part.on(inputs, targets, **state)) for s, part in self.parts]
+        alike.parts = []
+        for s, part in self.parts:
+            alike.parts.append((s, part.on(inputs, targets, **state)))
+            if part.source is part and state.get("buffers"):  # a second loss leaves batch norm's statistics alone
+                state["buffers"] = {name: buffer.clone() for name, buffer in state["buffers"].items()}
         return alike
 
     def double(self) -> "Sum":

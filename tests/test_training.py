@@ -493,6 +493,14 @@ def test_a_resnet_with_all_of_it_equals_its_solo_run():
     assert close(run.loss().refreshed()()[1], alone.loss().refreshed()()[0], 1e-10)
 
 
+def test_in_a_sum_of_losses_the_first_moves_the_statistics():
+    loss = NetworkLoss(NETWORKS["batch norm"], X, Y, seeds=SEEDS)
+    summed = train(0.25 * loss + 0.75 * loss, 5, batch=8, progress=False)
+    plain_run = train(loss, 5, batch=8, progress=False)
+    assert close(summed.theta, plain_run.theta, 1e-10)
+    assert close(summed.model(1)[1].running_var, plain_run.model(1)[1].running_var, 1e-10)
+
+
 def test_a_schedule_is_a_name_or_a_function():
     for schedule, wanted in (("cosine", lambda t: (1 + math.cos(math.pi * t)) / 2), (lambda t: 1 - t, lambda t: 1 - t)):
         bowl = Objective(lambda theta: theta.sum(-1), dim=1)  # of slope 1: what is walked is the sum of the rates
