@@ -41,7 +41,7 @@ def check(found, wanted, others, about):
         if made_here(about):
             # The records are older than the trainer: thousands of steps in float32 amplify another order of sums, and
             # random directions were recorded from differences of losses in float32.
-            rtol = 0.02 if column.startswith("random direction") else 1e-3
+            rtol = 0.02 if column.startswith("random direction") else 5e-3
             np.testing.assert_allclose(new, old, rtol=rtol, err_msg=column)
         elif others["seed"].nunique() < 3:
             pytest.skip("too few seeds are recorded yet to know their spread")
