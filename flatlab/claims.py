@@ -1,16 +1,32 @@
 """Claims: a sentence, a measured number with its spread, and a declared verdict that every run recomputes."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flatlab import compare
 from flatlab.objective import Estimate
 
+if TYPE_CHECKING:
+    from IPython.display import Markdown
+
+PAPER = {
+    "C1": "flatness is relative to the function that is learned",
+    "C2": "a tighter decision boundary makes minima sharper, even at perfect generalisation",
+    "C3": "regularised networks often end in sharper minima",
+    "C4": "these networks generalise better and are safer",
+    "C5": "flatness is not a reliable sign of safety",
+    "C6": "the function's complexity, not flatness alone, shapes the geometry of solutions",
+}
 VERDICTS = ("holds", "holds with a caveat", "does not hold here", "inconclusive")
 STANCES = ("supports", "against", "silent")
+FEWEST = 10  # seeds for a verdict without a caveat
 MIME = "application/vnd.flatlab.claim+json"
+
+_declared: dict[str, "Claim"] = {}
+_shown: set[str] = set()
 
 
 class ClaimError(AssertionError):
@@ -38,11 +54,15 @@ class Claim:
     losses: tuple[float, ...] = ()
 
     def _repr_mimebundle_(self, include=None, exclude=None):
+        _shown.add(self.id)
         return {MIME: asdict(self), "text/markdown": self.text(), "text/plain": self.text()}
 
     def text(self) -> str:
         """The claim in Markdown."""
-        notes = _sentences(self.detail, self.caveat and f"Caveat: {self.caveat}", "; ".join(_said(self)))
+        pairs = self.n and f"n = {self.n} seeds; their signs alone could show p = {2.0 ** (1 - self.n):.2g}"
+        losses = self.losses and f"Train losses {' and '.join(f'{loss:.3g}' for loss in self.losses)}"
+        caveat = self.caveat and f"Caveat: {self.caveat}"
+        notes = _sentences(self.detail, pairs, losses, caveat, "; ".join(_said(self)))
         return (
             f"> **Claim {self.id} · {self.verdict}** · {self.sentence}.  \n"
             f"> Measured {_number(self)}; the claim needs {_needs(self.bounds)}. {notes}".rstrip()
@@ -60,6 +80,7 @@ class Family:
     factors: bool
 
     def _repr_mimebundle_(self, include=None, exclude=None):
+        _shown.update(claim.id for claim in self.claims)
         data = {"id": self.id, "claims": [asdict(claim) for claim in self.claims]}
         return {MIME: data, "text/markdown": self.text(), "text/plain": self.text()}
 
@@ -76,32 +97,62 @@ class Family:
         return f"| {' | '.join(cells)} |"
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """Claims without a box, as one folded table."""
+
+    claims: list[Claim]
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        data = {"folded": True, "claims": [asdict(claim) for claim in self.claims]}
+        return {MIME: data, "text/markdown": self.text(), "text/plain": self.text()}
+
+    def text(self) -> str:
+        """The table in Markdown, inside a block that is opened by a click."""
+        head = f"<details><summary>All numbers: {len(self.claims)} more claims</summary>"
+        rows = [
+            f"| {claim.id} | {claim.sentence} | {_number(claim)}; needs {_needs(claim.bounds)} | {claim.n or ''} | "
+            f"{' and '.join(f'{loss:.3g}' for loss in claim.losses)} | {'; '.join([claim.verdict, *_said(claim)])} |"
+            for claim in self.claims
+        ]
+        table = ["| | claim | measured | n | train losses | verdict |", "|---|---|---|---|---|---|", *rows]
+        notes = [f"{claim.id}: {_sentences(claim.detail, claim.caveat)}" for claim in self.claims]
+        notes = [note for note in notes if not note.endswith(": ")]
+        return "\n".join([head, "", *table, "", "  \n".join(notes), "", "</details>"])
+
+
 def declare(
     id: str, sentence: str, measured: Any, verdict: str, above: float | None = None, below: float | None = None,
     interval: tuple[float, float] | None = None, caveat: str = "", detail: str = "",
-    about: Mapping[str, str] | None = None,
+    about: Mapping[str, str] | None = None, experiment: str = "", losses: tuple[float, ...] = (), m: int = 1,
 ) -> Claim:  # fmt: skip
     """Declare a claim and check it: the cell fails if the verdict that comes out is not the declared one.
 
     measured: a number (exact), an `Estimate` (± 1.96 standard errors), or one value per seed, at least three (mean with
-        its 95 % t-interval, scale: that of the values). `interval` replaces the computed one.
+        its t-interval at level 1 − .05/m, scale: that of the values). `interval` replaces the computed one.
     above, below: the open bounds that the sentence needs, fixed before the run; give one or both.
     verdict: "holds" if the interval lies inside the bounds, "does not hold here" if it lies outside, "inconclusive"
-        otherwise; "holds with a caveat" is "holds" with a `caveat`.
-    about: what it says of the paper's claims, e.g. `{"C1": "supports"}`.
+        otherwise; "holds with a caveat" is "holds" with a `caveat`, and the most that fewer than ten seeds can show.
+    about: what it says of the paper's claims *if it holds*, e.g. `{"C1": "supports"}`. If it does not hold it says the
+        opposite, if it is inconclusive nothing: the same measure and bound decide in both directions.
+    experiment: where it comes from, in a few words; claims of one experiment have one vote. losses: the train losses
+        of both sides. m: how many verdicts answer this one question (see `family`).
 
-    Returns the `Claim`; as the last line of a cell it is displayed and kept for the ledger.
+    Returns the `Claim`; as the last line of a cell it is displayed as a box, otherwise `numbers()` shows it.
     Errors: ClaimError if the verdicts differ; ValueError for missing bounds, fewer than 3 seeds, values that are not
-    finite, or an unknown verdict.
+    finite, an unknown verdict, or "holds" of fewer than ten seeds.
     """
     _check([verdict], above, below, caveat, about)
-    centre, spread = _spread(measured)
+    centre, spread, n = _spread(measured, m)
     spread = (float(interval[0]), float(interval[1])) if interval is not None else spread
     if spread[0] > spread[1]:
         raise ValueError(f"interval is {spread}: give (low, high)")
     if not all(map(math.isfinite, (centre, *spread))):
         raise ValueError(f"measured is {centre} {spread}: a claim needs finite numbers; look for runs that diverged")
-    claim = Claim(id, sentence.rstrip("."), centre, spread, (above, below), verdict, caveat, detail, about or {})
+    said, losses = _stances(verdict, about), tuple(float(loss) for loss in losses)
+    claim = Claim(
+        id, sentence.rstrip("."), centre, spread, (above, below), verdict, caveat, detail, said, experiment, n, losses
+    )
     _agree([claim], [compare.verdict(*spread, above, below)], claim)
     return claim
 
@@ -110,16 +161,18 @@ def family(
     id: str, sentence: str, values: Any, verdicts: Mapping[str, str], above: float | None = None,
     below: float | None = None, m: int | None = None, at_least: tuple[int, str] | None = None, factors: bool = False,
     losses: Mapping[Any, tuple[float, float]] | None = None, caveat: str = "", detail: str = "",
-    about: Mapping[str, str] | None = None,
+    about: Mapping[str, str] | None = None, experiment: str = "",
 ) -> Family:  # fmt: skip
     """Declare a family of claims, one row per name, and check each by the one rule, `compare.family`.
 
     sentence: what follows each name. values: a column of `compare.differences`, or `{name: one value per seed}` where
         NaN is left out. factors: they are powers of ten, shown as factors; bounds stay in powers of ten.
-    verdicts: `{name: verdict}`, see `declare`. m: the size of the declared family, by default of `verdicts`.
+    verdicts: `{name: verdict}`, see `declare`. m: the size of the declared family, by default of `verdicts`: give it
+        where the question has more rows than these.
     at_least: `(k, verdict)`, a last row: it holds for k of them (from all that are established to all not excluded).
     losses: `{name: (its own train loss, that beside it)}`; by default those that `compare.differences` leaves.
-    about: what the last row with `at_least`, else each row, says if it holds; if not, the opposite, or it is silent.
+    about: what the last row with `at_least`, else each row, says if it holds; see `declare`.
+    experiment: as in `declare`, by default the id.
 
     Errors: as `declare`; ValueError for a name without values.
     """
@@ -130,35 +183,70 @@ def family(
     _check([*verdicts.values(), *(at_least or ())[1:]], above, below, caveat, about)
     table, m = compare.family({name: named[name] for name in verdicts}, above, below, m), m or len(verdicts)
     losses = losses if losses is not None else getattr(values, "attrs", {}).get("train loss", {})
+
+    def row(name, text, spread, bounds, verdict, said, n=None):
+        numbers = [float(v) if math.isfinite(v) else None for v in spread]
+        note, sides = caveat if verdict == "holds with a caveat" else "", tuple(losses.get(name, ()))
+        return Claim(f"{id} {name}", f"{text} {sentence.rstrip('.')}", numbers[0], (numbers[1], numbers[2]), bounds,
+                     verdict, note, detail, _stances(verdict, said), experiment or id, n, sides)  # fmt: skip
+
+    each = {} if at_least else about
     rows = [
-        _row(id, name, sentence, row[1:4], (above, below), verdicts[name], {} if at_least else about, caveat, detail,
-             row.n, tuple(losses.get(name, ())))
-        for name, row in zip(verdicts, table.itertuples(), strict=True)
-    ]  # fmt: skip
-    found = list(table["verdict"])
+        row(name, name, found[1:4], (above, below), verdicts[name], each, found.n)
+        for name, found in zip(verdicts, table.itertuples(), strict=True)
+    ]
+    verdict = list(table["verdict"])
     if at_least:
-        (sure, possible), bound = compare.counted(found), at_least[0] - 0.5
-        name, spread = f"at least {at_least[0]} of {len(rows)}", (sure, sure, possible)
-        rows.append(_row(id, name, sentence, spread, (bound, None), at_least[1], about, caveat, detail))
-        found.append(compare.verdict(sure, possible, bound))
+        (sure, possible), bound = compare.counted(verdict), at_least[0] - 0.5
+        name = f"at least {at_least[0]} of {len(rows)}"
+        rows.append(row(name, name, (sure, sure, possible), (bound, None), at_least[1], about))
+        verdict.append(compare.verdict(sure, possible, bound))
     note = _sentences(
-        f"Each needs {_needs((above, below), factors)}, by t-intervals at {100 - 5 / m:.4g} % (95 % for {m} in all); "
-        f"the signs of {table['n'].min()} pairs alone could show p = {table['smallest p'].max():.2g}",
+        f"Each needs {_needs((above, below), factors)}, by t-intervals at {100 - 5 / m:.4g} %"
+        f"{f' (95 % for {m} in all)' if m > 1 else ''}; the signs of {table['n'].min()} pairs alone could show "
+        f"p = {table['smallest p'].max():.2g}",
         detail, caveat and f"Caveat: {caveat}",
     )  # fmt: skip
     box = Family(id, sentence.rstrip("."), rows, note, factors)
-    _agree(rows, found, box)
+    _agree(rows, verdict, box)
     return box
 
 
-def _row(id, name, sentence, numbers, bounds, verdict, about, caveat, detail, n=None, losses=()):
-    """A claim of a family: its stance follows from its verdict, and a number that is not there is None."""
+def numbers() -> Numbers:
+    """All claims declared in this kernel that were not shown as a box: one folded table, and rows of the ledger."""
+    return Numbers([claim for id, claim in _declared.items() if id not in _shown])
+
+
+def take_away() -> "Markdown":
+    """What this notebook's claims say of the paper's, a line for each that they touch: supports, against or silent.
+
+    One vote per experiment: it supports (is against) if a claim of its own does and none does the opposite; where its
+    claims disagree it is "divided", where all are inconclusive it is "silent".
+    """
+    from IPython.display import Markdown
+
+    votes: dict[str, dict[str, list[Claim]]] = {}
+    for claim in _declared.values():
+        for name in claim.about:
+            votes.setdefault(name, {}).setdefault(claim.experiment or claim.id, []).append(claim)
+    lines = []
+    for name in sorted(votes, key=lambda name: (name[0], int(name[1:]))):
+        text = f"**{name}**, {PAPER[name]}" if name in PAPER else f"**{name}**, this notebook's paper"
+        lines.append(f"- {text}: {'; '.join(_vote(name, *pair) for pair in votes[name].items())}.")
+    return Markdown("\n".join(lines))
+
+
+def _vote(name, experiment, claims):
+    said = {claim.about[name] for claim in claims} - {"silent"} or {"silent"}
+    ids = ", ".join(f"{claim.id} {claim.verdict}" for claim in claims)
+    return f"*{said.pop() if len(said) == 1 else 'divided'}*, {experiment} ({ids})"
+
+
+def _stances(verdict, about):
+    """What is said of the paper's claims: as declared if it holds, the opposite if not, nothing if it is open."""
     opposite = {"supports": "against", "against": "supports", "silent": "silent"}
     turn = {"does not hold here": opposite, "inconclusive": dict.fromkeys(STANCES, "silent")}.get(verdict, {})
-    said = {claim: turn.get(stance, stance) for claim, stance in (about or {}).items()}
-    centre, low, high = (float(v) if math.isfinite(v) else None for v in numbers)
-    caveat, text = caveat if verdict == "holds with a caveat" else "", f"{name} {sentence.rstrip('.')}"
-    return Claim(f"{id} {name}", text, centre, (low, high), bounds, verdict, caveat, detail, said, id, n, losses)
+    return {name: turn.get(stance, stance) for name, stance in (about or {}).items()}
 
 
 def _check(verdicts, above, below, caveat, about):
@@ -171,6 +259,8 @@ def _check(verdicts, above, below, caveat, about):
         raise ValueError("above and below: give at least one bound, with above < below")
     if unknown := [s for s in (about or {}).values() if s not in STANCES]:
         raise ValueError(f"about holds {unknown}: choose from {', '.join(STANCES)}")
+    if unknown := [name for name in about or {} if name not in PAPER and not re.fullmatch(r"P\d+", name)]:
+        raise ValueError(f"about speaks of {unknown}: name the paper's claims C1 to C6, or P13, P14 … of a notebook")
 
 
 def _agree(claims, found, shown):
@@ -179,17 +269,24 @@ def _agree(claims, found, shown):
     if wrong := [pair for pair in pairs if pair[1].removesuffix(" with a caveat") != pair[2]]:
         told = [f"{id}: declared {said!r}, but it came out as {came!r}." for id, said, came in wrong]
         raise ClaimError("\n".join([*told, shown.text()]))
+    for claim in claims:
+        if claim.n is not None and claim.n < FEWEST and claim.verdict == "holds":
+            raise ValueError(f"verdict of {claim.id} is 'holds' with {claim.n} seeds: below {FEWEST} at most 'holds "
+                             "with a caveat', and the number of seeds in its sentence or caveat")  # fmt: skip
+    _declared.update({claim.id: claim for claim in claims})
+    _shown.difference_update(claim.id for claim in claims)
 
 
-def _spread(measured) -> tuple[float, tuple[float, float]]:
+def _spread(measured, m) -> tuple[float, tuple[float, float], int | None]:
     if not isinstance(measured, Sequence) and not getattr(measured, "ndim", 0):
         value, error = float(measured), float(measured.stderr) if isinstance(measured, Estimate) else 0.0
-        return value, (value - 1.96 * error, value + 1.96 * error)
+        return value, (value - 1.96 * error, value + 1.96 * error), None
     values = [float(v) for v in measured]
     if len(values) < 3:
         raise ValueError(f"measured has {len(values)} values: a claim about trained networks needs at least 3 seeds")
-    mean, half = compare.interval(values) if all(map(math.isfinite, values)) else (math.nan, math.nan)
-    return mean, (mean - half, mean + half)
+    finite = all(map(math.isfinite, values))
+    mean, half = compare.interval(values, 1 - 0.05 / m) if finite else (math.nan, math.nan)
+    return mean, (mean - half, mean + half), len(values)
 
 
 def _number(claim, factors=False):

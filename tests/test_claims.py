@@ -12,10 +12,11 @@ from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
 import lessons
 import notebooks
-from flatlab import Estimate, compare
+from flatlab import Estimate, claims, compare
 from flatlab.claims import MIME, ClaimError, declare, family
 
 SEEDS = [1.0, 1.2, 1.1, 0.9]  # mean 1.05 ± 0.205
+TEN = [1.05 + 0.02 * k for k in range(-5, 5)]  # mean 1.04 ± 0.043, corrected for twelve ± 0.072
 VERDICTS = [
     (2.0, {"above": 1}, "holds"),
     (2.0, {"below": 1}, "does not hold here"),
@@ -26,10 +27,12 @@ VERDICTS = [
     (Estimate(2.0, 0.5), {"above": 1}, "holds"),
     (Estimate(2.0, 0.52), {"above": 1}, "inconclusive"),
     (Estimate(2.0, 0.5), {"below": 1.01}, "does not hold here"),
-    (SEEDS, {"above": 0.8}, "holds"),
+    (TEN, {"above": 0.9}, "holds"),
     (SEEDS, {"above": 0.9}, "inconclusive"),
     (np.array(SEEDS), {"above": 1.3}, "does not hold here"),
-    (torch.tensor(SEEDS), {"above": 0.8, "below": 1.3}, "holds"),
+    (torch.tensor(TEN), {"above": 0.9, "below": 1.3}, "holds"),
+    (TEN, {"above": 0.98}, "holds"),
+    (TEN, {"above": 0.98, "m": 12}, "inconclusive"),
 ]
 
 
@@ -45,7 +48,7 @@ def test_the_interval_over_seeds_is_that_of_student():
     from scipy import stats
 
     wanted = stats.ttest_1samp(SEEDS, 0).confidence_interval(0.95)
-    claim = declare("C1.a", "wells differ", SEEDS, "holds", above=0)
+    claim = declare("C1.a", "wells differ", SEEDS, "holds with a caveat", above=0, caveat="4 seeds")
     assert claim.measured == pytest.approx(1.05) and claim.interval == pytest.approx((wanted.low, wanted.high))
 
 
@@ -61,11 +64,14 @@ def test_a_caveat_goes_with_its_verdict_and_only_with_it():
 
 def test_a_claim_is_displayed_for_the_ledger_and_for_the_reader():
     about = {"C1": "supports"}
-    bundle = declare("C1.a", "wells differ.", SEEDS, "holds", 0, 5, detail="4 seeds", about=about)._repr_mimebundle_()
+    options = {"detail": "4 seeds", "about": about, "experiment": "wells", "losses": (0.25, 0.5), "caveat": "few"}
+    bundle = declare("C1.a", "wells differ.", SEEDS, "holds with a caveat", 0, 5, **options)._repr_mimebundle_()
     stored = json.loads(json.dumps(bundle[MIME]))
-    assert (stored["id"], stored["verdict"], stored["bounds"]) == ("C1.a", "holds", [0, 5])
+    assert (stored["id"], stored["verdict"], stored["bounds"]) == ("C1.a", "holds with a caveat", [0, 5])
     assert stored["about"] == about and stored["interval"] == pytest.approx([0.8446, 1.2554], abs=1e-4)
-    for part in ("C1.a", "holds", "wells differ.", "1.05", "> 0 and < 5", "4 seeds.", "upports C1."):
+    assert (stored["experiment"], stored["n"], stored["losses"]) == ("wells", 4, [0.25, 0.5])
+    parts = ("C1.a", "wells differ.", "1.05", "> 0 and < 5", "4 seeds.", "p = 0.12", "0.25 and 0.5", "upports C1.")
+    for part in parts:
         assert part in bundle["text/markdown"]
 
 
@@ -80,6 +86,8 @@ BAD_CLAIMS = {
     "unknown spread": ((Estimate(1.0), "holds"), {"above": 0}, "measured is"),
     "unknown stance": ((1.0, "holds"), {"above": 0, "about": {"C1": "proves"}}, "about holds .'proves'"),
     "interval in the wrong order": ((1.0, "holds"), {"above": 0, "interval": (2, 0.5)}, "interval"),
+    "few seeds without a caveat": ((SEEDS, "holds"), {"above": 0}, "below 10 at most 'holds with a caveat'"),
+    "nobody's claim": ((1.0, "holds"), {"above": 0, "about": {"C7": "supports"}}, "about speaks of .'C7'"),
     "NaN bound": ((1.0, "holds"), {"above": math.nan}, "above"),
 }
 
@@ -127,7 +135,7 @@ def test_each_row_of_a_family_is_judged_by_the_one_rule_and_kept():
 
 def test_the_size_of_the_family_corrects_the_level():
     """At 95 % the gain of a tenth is established, not as one of twenty."""
-    values = {"wd": [0.1, 0.2, 0.05, 0.15, 0.02, 0.08]}
+    values = {"wd": [0.1, 0.2, 0.05, 0.15, 0.02, 0.08, -0.04, 0.07, -0.02, 0.04]}
     for m, verdict in ((1, "holds"), (20, "inconclusive")):
         assert family("08.2", "gains", values, {"wd": verdict}, above=0, m=m).claims[0].verdict == verdict
     assert (
@@ -180,7 +188,7 @@ def test_a_family_is_one_table_for_the_reader():
 def test_losses_come_with_the_differences():
     rows = [(c, s, loss * (1 + s), k) for c, loss, k in (("base", 0.1, 2.0), ("aug", 0.4, 6.0)) for s in range(4)]
     found = compare.differences(pd.DataFrame(rows, columns=["control", "seed", "train loss", "κ"]), ["κ"], ratio=["κ"])
-    (claim,) = family("10.1", "is sharper", found["κ"], {"aug": "holds"}, above=0).claims
+    (claim,) = family("10.1", "is sharper", found["κ"], {"aug": "holds with a caveat"}, above=0, caveat="four").claims
     assert claim.losses == pytest.approx((0.4 * 24**0.25, 0.1 * 24**0.25)) and claim.n == 4
 
 
@@ -216,3 +224,60 @@ def test_the_ledger_reads_single_claims_and_families(tmp_path, monkeypatch):
     rows = json.loads(notebooks.ledger_text())
     assert [row["id"] for row in rows] == ["08.0", *(claim.id for claim in boxes[1].claims)]
     assert {row["notebook"] for row in rows} == {"08_example"} and len({tuple(row) for row in rows}) == 1
+
+
+# The stances, and what is made of them
+
+
+@pytest.fixture
+def kernel(monkeypatch):
+    """A kernel in which nothing has been declared."""
+    monkeypatch.setattr(claims, "_declared", {})
+    monkeypatch.setattr(claims, "_shown", set())
+
+
+def test_the_same_bound_decides_in_both_directions():
+    said = {
+        verdict: declare("C1.a", "wells differ", value, verdict, above=1, about={"C1": "supports", "P13": "silent"})
+        for verdict, value in (("holds", 2.0), ("does not hold here", 0.5), ("inconclusive", Estimate(1.0, 1.0)))
+    }
+    assert [claim.about["C1"] for claim in said.values()] == ["supports", "against", "silent"]
+    assert {claim.about["P13"] for claim in said.values()} == {"silent"}
+
+
+def test_the_take_away_has_one_vote_per_experiment(kernel):
+    def claim(id, value, experiment, **about):
+        verdict = "holds" if value > 1 else "does not hold here"
+        return declare(id, "it is", value, verdict, above=1, about=about, experiment=experiment)
+
+    claim("1", 2.0, "circles", C2="supports", P13="supports")
+    claim("2", 3.0, "circles", C2="supports")
+    claim("3", 2.0, "digits", C2="supports", C6="against")
+    claim("4", 0.0, "digits", C2="supports")
+    claim("5", 0.0, "waves", C2="supports")
+    lines = claims.take_away().data.splitlines()
+    assert [line[4:6] for line in lines] == ["C2", "C6", "P1"]
+    assert "*supports*, circles (1 holds, 2 holds); *divided*, digits (3 holds, 4 does not hold here)" in lines[0]
+    assert "*against*, waves (5 does not hold here)" in lines[0] and "*against*, digits (3 holds)" in lines[1]
+
+
+def test_claims_without_a_box_stand_in_one_folded_table_and_in_the_ledger(kernel, tmp_path, monkeypatch):
+    shown, hidden = declare("00.1", "boxed", 2.0, "holds", above=1), declare("00.2", "alone", 2.0, "holds", above=1)
+    box = sharper()
+    for displayed in (shown, box):
+        displayed._repr_mimebundle_()
+    table = claims.numbers()
+    assert [claim.id for claim in table.claims] == [hidden.id]
+    html = markdown2html_mistune(table.text())
+    assert "<details>" in html and "<td>alone</td>" in html and "boxed" not in html
+    monkeypatch.setattr(lessons, "NOTEBOOKS", tmp_path)
+    output = nbformat.v4.new_output("display_data", table._repr_mimebundle_())
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("claims", outputs=[output])])
+    nbformat.write(nb, tmp_path / "00_example.ipynb")
+    assert [row["id"] for row in json.loads(notebooks.ledger_text())] == [hidden.id]
+
+
+def test_a_claim_that_is_declared_again_is_shown_again(kernel):
+    declare("00.1", "boxed", 2.0, "holds", above=1)._repr_mimebundle_()
+    declare("00.1", "boxed", 3.0, "holds", above=1)
+    assert [claim.measured for claim in claims.numbers().claims] == [3.0]
