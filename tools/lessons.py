@@ -12,6 +12,7 @@ from nbformat import NotebookNode
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 CLAIM = "application/vnd.flatlab.claim+json"
+TIME = r"\*\*Time\*\* (\d+) minutes to read"  # in the box under the title; the number is computed
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 _LOCAL = "in the course's folder type `make lab` and open `notebooks/{stem}.ipynb` (other ways: `README.md`)"
@@ -107,6 +108,45 @@ def setup_source(address: str) -> str:
     """The first code cell, the same in all notebooks."""
     absent = _ABSENT_ON_COLAB.format(address=address).rstrip() if address else _ABSENT_HERE
     return _SETUP.format(absent=absent)
+
+
+@dataclass
+class Length:
+    """What a notebook asks of a reader, exercises and hidden solutions counted apart."""
+
+    words: int  # of prose
+    lines: int  # of code that is not folded
+    figures: int
+    aside: int  # words in folded side roads
+
+    @property
+    def minutes(self) -> int:
+        """150 words or 10 lines of code a minute, and a minute for each figure."""
+        return round(self.words / 150 + self.lines / 10 + self.figures)
+
+
+def length(nb: NotebookNode) -> Length:
+    found, exercises = Length(0, 0, 0, 0), False
+    for cell in nb.cells:
+        if cell.cell_type == "markdown":
+            heading = re.search(r"^## +(.*)", cell.source, re.MULTILINE)
+            exercises = heading[1].startswith("Exercises") if heading else exercises
+            if "launch" not in tags(cell) and not exercises:
+                aside = "".join(re.findall(r"<details>.*?</details>", cell.source, re.DOTALL))
+                found.aside += _words(aside)
+                found.words += _words(cell.source) - _words(aside)
+        elif not exercises and "setup" not in tags(cell):
+            found.figures += sum("image/png" in output.get("data", {}) for output in cell.get("outputs", ()))
+            if not cell.metadata.get("jupyter", {}).get("source_hidden"):
+                found.lines += sum(bool(line.strip()) for line in cell.source.splitlines())
+    return found
+
+
+def _words(text):
+    """How many words are read: a formula between dollars is one, signs of a table or a heading are none."""
+    text = re.sub(r"\$\$.*?\$\$|\$[^$\n]+\$", " formula ", text, flags=re.DOTALL)
+    text = re.sub(r"\]\([^)]*\)|<[^>]+>", " ", text)
+    return sum(bool(re.search(r"\w", word)) for word in text.split())
 
 
 def hidden_solutions(nb: NotebookNode) -> list[str]:

@@ -54,6 +54,15 @@ def check(chosen: list[str]) -> int:
     return bool(found)
 
 
+def minutes(chosen: list[str]) -> int:
+    """Print how long each notebook is, by the formula of its box."""
+    for stem in filter(_exists, lessons.stems(chosen)):
+        found = lessons.length(lessons.read(stem).nb)
+        print(f"{stem}: {found.minutes} min = {found.words} words / 150 + {found.lines} lines of code / 10 + "
+              f"{found.figures} figures; {found.aside} words in side roads")  # fmt: skip
+    return 0
+
+
 def names(chosen: list[str]) -> int:
     """Print the names of the notebooks, one a line."""
     print("\n".join(lessons.stems(chosen)))
@@ -113,6 +122,7 @@ def _build_one(stem):
     _run(nb)
     for warning in clean(nb):
         print(f"{stem}: not stored: {warning.strip()}")
+    _announce(nb)
     nb.metadata["flatlab"] = {"code": fingerprint(nb)}
     _write(lessons.ipynb(stem), nbformat.writes(nb) + "\n")
     _pair(stem)
@@ -142,6 +152,14 @@ def _place_generated_cells(nb, stem):
             cell.source = generated.source
         if not present:
             nb.cells.insert(place, generated)
+
+
+def _announce(nb):
+    """Write the computed minutes into the box under the title."""
+    minutes = lessons.length(nb).minutes
+    for cell in nb.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(lessons.TIME, f"**Time** {minutes} minutes to read", cell.source)
 
 
 def _run(nb):
@@ -197,7 +215,7 @@ def _write(path: Path, text: str):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for job in (build, check, names, slides):
+    for job in (build, check, minutes, names, slides):
         command = commands.add_parser(job.__name__, help=job.__doc__)
         command.add_argument("chosen", nargs="*", metavar="NN", help="only these notebooks, e.g. 02")
     command.add_argument(
@@ -205,7 +223,7 @@ def main() -> int:
     )
     commands.add_parser("ledger", help=ledger.__doc__)
     options = vars(parser.parse_args())
-    jobs = {job.__name__: job for job in (build, check, names, slides, ledger)}
+    jobs = {job.__name__: job for job in (build, check, minutes, names, slides, ledger)}
     return jobs[options.pop("command")](**options)
 
 

@@ -4,11 +4,16 @@ import hashlib
 import re
 from itertools import zip_longest
 
-from lessons import CLAIM, WIDGET, Lesson, hidden_solutions, launch_source, setup_source, tags
+from lessons import CLAIM, TIME, WIDGET, Lesson, hidden_solutions, launch_source, length, setup_source, tags
 
 HEADINGS = ("Predict", "Build it", "Play", "Break it", "Exercises", "Take away")
 LONGEST_CELL = 25  # lines
 SHORTEST_ALT = 8  # words
+LONGEST_READING = 45  # minutes
+MOST_WORDS = 3_200  # "about 3,000"
+MOST_ASIDE = 1_000  # words in folded side roads
+MOST_BOXES = 5
+LEDGER = 25  # the notebook that draws the others together is longer
 LARGEST_FILE = 500_000  # bytes
 FEWEST_SLIDES = 5
 ADDRESS = r"\bat 0x[0-9a-f]{6,}"  # <object at 0x7f8a12345678>
@@ -134,6 +139,44 @@ def claims(lesson):
         yield "no claim among the outputs"
 
 
+def boxes(lesson):
+    shown = [output.data[CLAIM] for output in lesson.outputs() if CLAIM in output.get("data", {})]
+    count = sum(not box.get("folded") for box in shown)
+    if count > MOST_BOXES and lesson.number != LEDGER:
+        yield f"{count} claim boxes: at most {MOST_BOXES}; make a family of them, or leave them to claims.numbers()"
+    if len(shown) > count and not shown[-1].get("folded"):
+        yield "claims.numbers() stands before a claim: put it last"
+
+
+def reading_time(lesson):
+    found = length(lesson.nb)
+    for what, count, most in (
+        ("minutes to read", found.minutes, LONGEST_READING),
+        ("words of prose", found.words, MOST_WORDS),
+        ("words in folded side roads", found.aside, MOST_ASIDE),
+    ):
+        if count > most and lesson.number != LEDGER and lesson.number:
+            yield f"{count} {what}: at most {most:,}"
+    said = [int(match[1]) for cell in lesson.cells("markdown") for match in re.finditer(TIME, cell.source)]
+    if said != [found.minutes]:
+        yield f"the box announces {said} minutes to read, it takes {found.minutes}: make notebooks"
+
+
+def results_stay_folded(lesson):
+    for cell in lesson.cells("code"):
+        tagged = "result" in tags(cell)
+        if tagged != bool(cell.metadata.get("jupyter", {}).get("outputs_hidden")):
+            yield f"a folded output goes with the tag 'result', and only with it: {_start(cell)}"
+        elif tagged and cell.outputs and _first_text(cell.outputs[0]) != "result":
+            yield f"the first output of a folded result is shown: begin with print('result'): {_start(cell)}"
+
+
+def self_checks(lesson):
+    for cell in lesson.cells("code"):
+        if "exercises.Exercise(" in cell.source and not cell.source.startswith("# self-check"):
+            yield f"the first line of a folded self-check is shown: begin with '# self-check': {_start(cell)}"
+
+
 def exercises(lesson):
     count = len(hidden_solutions(lesson.nb))
     if lesson.number and not 2 <= count <= 4:
@@ -155,7 +198,7 @@ RULES = {
     rule.__name__: rule
     for rule in (pair_in_step, title, launch_cell, setup_cell, headings, clean_run, no_errors, stable_outputs)
     + (no_widget_state, no_semicolon, plumbing_out_of_sight, short_cells, enough_prose, alt_text, what_you_see, claims)
-    + (exercises, slides, file_size)
+    + (boxes, reading_time, results_stay_folded, self_checks, exercises, slides, file_size)
 }
 
 
@@ -185,6 +228,11 @@ def _sections(lesson):
                 else:
                     sections[-1][1] += line + "\n"
     return sections
+
+
+def _first_text(output):
+    text = output.get("text", "") or output.get("data", {}).get("text/plain", "")
+    return text.strip().split("\n")[0].strip(" *·:.").lower()
 
 
 def _is_figure(output):
