@@ -23,20 +23,26 @@
 
 # %% [markdown]
 # > **You will be able to**
-# > - say what the course asks, and which of its notebooks exist today,
-# > - tell whether your machine is ready, and what to do if it is not,
+# > - say what the course asks, and tell whether your machine is ready for it,
 # > - make a prediction, move a panel and use a self-check, as in every later notebook,
 # > - put your own belief on record before you see any evidence.
 # >
-# > **Needs** the idea of a derivative, and enough Python to read a loop · **Time** about 20 minutes to read, 5 seconds to run on 2 cores ·
+# > **Needs** the idea of a derivative, and enough Python to read a loop · **Time** 21 minutes to read, 5 seconds to run on 2 cores ·
 # > **Source** Mason-Williams, Mason-Williams and Yannakoudakis, *A Function-Centric Perspective on Flat and Sharp Minima*, arXiv:2510.12451, abstract
 #
 # The [glossary](#glossary) at the end explains every term of the course in a sentence. Look words up there; nobody reads it through.
 
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## What this course asks
+#
+# Training a network means walking downhill on a [loss](#loss) until the ground is level. Some of the places where one can end are wide, gentle bowls: [flat](#flat) minima. Others are steep and narrow: [sharp](#sharp) ones. It is an old idea that the flat ones are better, and it is disputed to this day.
+#
+# **What do flat and sharp minima mean, and what do they tell you about a network?** You will settle that with your own hands: derive each quantity, build it in a few lines, measure it, and then try to break it.
+
 # %% [markdown]
 # ## Does your set-up work?
 #
-# The first cell of every notebook loads the course's module, `flatlab`. It is small enough to be read, and no lesson needs the internet.
+# The first cell of every notebook loads the course's module, `flatlab`. It is small enough to be read, and no lesson needs the internet. The second one (folded) compares your versions with those that the course supports.
 
 # %% slideshow={"slide_type": "skip"} tags=["setup"]
 try:
@@ -50,10 +56,8 @@ import torch
 fl.plots.use_style()
 SCALE = fl.scale()  # "laptop"; "paper" runs the full protocol: fl.scale("paper") or FLATLAB_SCALE=paper
 
-# %% [markdown]
-# The next cell compares your versions with those that the course supports. It compares them as versions, not as text: 2.13 is newer than 2.6, and an ending such as `+cpu` does not count.
-
-# %%
+# %% jupyter={"source_hidden": true}
+# versions
 import sys
 from importlib import import_module
 
@@ -70,29 +74,26 @@ def outside(line):
     found = module.__version__ if module else ".".join(map(str, sys.version_info[:3]))
     if need.specifier.contains(Version(found).base_version):
         return ""
-    return f"{need.name} is {found}, the course needs {need.specifier}: see the list below."
+    return f"{need.name} is {found}, the course needs {need.specifier}: open the list below."
 
 
 complaints = [text for text in map(outside, NEEDED) if text]
 print("\n".join(complaints) or f"All good: {', '.join(NEEDED)}.")
 
 # %% [markdown]
-# **If something is too old** (or too new):
+# <details><summary>If something is too old (or too new)</summary>
 #
 # - *You have the course's folder.* Close the notebook and open it with `make lab` (`README.md` has the way without `make`). The usual cause is that the notebook runs in another Python than the one that was set up for it. If that does not help, delete the folder `.venv` and type `make lab` again; this takes a few minutes.
 # - *You use conda.* `conda env update -f environment.yml`, then *Kernel → Restart Kernel*.
 # - *Colab.* Menu *Runtime → Disconnect and delete runtime*, then connect again: a new machine has new versions. Do not upgrade torch there by hand.
 # - *A server that others look after.* Send them the line above; all lower bounds are in `pyproject.toml`.
-
-# %% [markdown] slideshow={"slide_type": "slide"}
-# ## What this course asks
 #
-# Training a network means walking downhill on a [loss](#loss) until the ground is level. Some of the places where one can end are wide, gentle bowls: [flat](#flat) minima. Others are steep and narrow: [sharp](#sharp) ones. It is an old idea that the flat ones are better, and it is disputed to this day.
-#
-# **What do flat and sharp minima mean, and what do they tell you about a network?** You will settle that with your own hands: derive each quantity, build it in a few lines, measure it, and then try to break it.
+# </details>
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# **Our promise: the best case for flatness comes first.** No notebook argues against an idea before it has argued for it. Notebook 01 gives the three best reasons to like flat minima:
+# ## Our promise: the best case for flatness comes first
+#
+# No notebook argues against an idea before it has argued for it. Notebook 01 gives the three best reasons to like flat minima:
 #
 # 1. *The test loss is not quite the train loss.* If it is the same curve shifted a little, a flat valley loses less by the shift.
 # 2. *Weights are never exact.* Under noise of size $\sigma$ on one weight, the loss at a minimum with curvature $h$ rises by about $\tfrac12\sigma^2 h$.
@@ -103,14 +104,15 @@ print("\n".join(complaints) or f"All good: {', '.join(NEEDED)}.")
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The map
 #
-# One notebook is one lecture around one question. There are 25 of them in four parts. **Notebooks 00 to 11 exist now; the fourth part is planned** and is listed so that you see where the road goes.
+# One notebook is one lecture around one question, in four parts. The fourth has one notebook for each neighbouring paper, and a last one, the *ledger* (25), for the final account.
 
-# %%
+# %% jupyter={"source_hidden": true}
+# the list of notebooks
 PARTS = {
     "I · Functions you can see": "start here, one dimension, two dimensions, regularising a function",
     "II · Functions a network learns": "measuring sharpness, learning a function, tight boundaries,"
     "memorisation, six controls",
-    "III · Classification at scale": "ResNet, many minima, architectures",
+    "III · Classification at scale": "ResNet, many minima, architectures, photographs",
     "IV · The debate": "soft rank, modern look, relative flatness, universal SAM, first-order flatness,"
     "label noise, unhinged loss, interpolating information, meta-learning, perceptual manifolds,"
     "federated, combinatorial solvers, ledger",
@@ -118,7 +120,7 @@ PARTS = {
 WRITTEN = range(12)  # notebooks 00 to 11
 
 # %% [markdown]
-# The next cell draws this list; its code is folded away, since nothing in it is about minima.
+# The whole course at a glance:
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "subslide"}
 # the drawing
@@ -144,10 +146,10 @@ for row, (part, names) in enumerate(PARTS.items()):
         number += 1
 ax.set(xlim=(0, 7), ylim=(-3.8, 0.95))
 ax.axis("off")
-fl.plots.show(fig, alt="25 notebooks in four parts; boxes 00 to 11 are filled, all others only outlined")
+fl.plots.show(fig, alt=f"{number} notebooks in four parts; boxes 00 to {WRITTEN[-1]} are filled, all others only outlined")
 
 # %% [markdown]
-# **What you see.** Filled boxes are notebooks that you can open today; dashed ones are planned. The first part needs no training at all, the second trains small networks, the third asks whether the picture survives at scale, and the fourth gives one notebook to each neighbouring paper and a last one to the final account.
+# **What you see.** Filled boxes are notebooks that you can open today; dashed ones are planned. The first part needs no training at all, the second trains small networks, the third asks whether the picture survives at scale.
 
 # %% [markdown]
 # | open now | its question |
@@ -163,13 +165,9 @@ fl.plots.show(fig, alt="25 notebooks in four parts; boxes 00 to 11 are filled, a
 # | [09 · ResNet](09_resnet.ipynb) | Does the picture hold for a ResNet on images? |
 # | [10 · many minima](10_many_minima.ipynb) | What do 240 minima say? |
 # | [11 · architectures](11_architectures.ipynb) | Is it the architecture? |
+# | *12 · photographs (planned)* | What do real photographs say? |
 #
-# **In a hurry?** Two short paths are laid out; what is still planned is *in italics*.
-#
-# - Four lectures: 01 → 04 → 06 → 08
-# - One afternoon: 01 → 06 → 08 → *24*
-#
-# Part IV will need only 02 to 04.
+# **In a hurry?** Four lectures: 01 → 04 → 06 → 08. One afternoon: 01 → 06 → 08 → *25*. Part IV will need only 02 to 04.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## How a notebook works
@@ -184,7 +182,9 @@ fl.plots.show(fig, alt="25 notebooks in four parts; boxes 00 to 11 are filled, a
 # | **Exercises** | with self-checks that say what kind of mistake was made |
 # | **Take away** | one sentence you may now say, one you may no longer say |
 #
-# A **claim** is a sentence with its measured number and a verdict: *holds*, *holds with a caveat*, *does not hold here*, or *inconclusive*. Its threshold is fixed before the run. Each run measures the claim again and stops if the verdict has changed, so the text cannot drift from the code.
+# A **claim** is a sentence with its measured number and a verdict: *holds*, *holds with a caveat*, *does not hold here* (the interval excludes it), or *inconclusive*. Its threshold is fixed before the run. Each run measures the claim again and stops if the verdict has changed, so the text cannot drift from the code. A claim about trained networks rests on several seeds, in pairs, and its interval is the wider the more claims answer the same question.
+#
+# **Run one cell at a time, not *Run All*.** Run All spoils predictions, since the results appear before you have answered; and panels wait while later cells run: a slider that you drag meanwhile moves its picture only when they are done.
 #
 # Now try three of these steps on something harmless.
 
@@ -225,7 +225,8 @@ zoom = fl.predictions.ask(
 # %% [markdown]
 # Results are folded away until you open them, so that the answer does not spoil the question. Run the next cell, or click on the three dots below it.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "subslide"}
+# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "subslide"} tags=["result"]
+print("result")
 fl.plots.show(three_windows(numbers=True), alt="the same bowls with numbers: one parabola in three windows")
 print(zoom.settle("impossible to tell without numbers"))
 
@@ -240,7 +241,8 @@ print(zoom.settle("impossible to tell without numbers"))
 # %% [markdown]
 # How curved does the *drawing* look? Measure positions in the window as shares of its size: $\theta = w\,s$ with $w$ half of the width shown, and $L = H\,r$ with $H$ the height shown. Then $L = \tfrac12 h\,\theta^2$, with $h = L''(0)$, becomes $r = \tfrac12 (h\,w^2/H)\,s^2$. So the curve on the screen has curvature $h\,w^2/H$. For the whole parabola on the left, $w = 2$ and $H = 2$.
 
-# %%
+# %% jupyter={"source_hidden": true}
+# the drawing
 h = parabola.hessian(0.0).item()
 
 
@@ -268,7 +270,7 @@ def build(fig):
 # %% [markdown] slideshow={"slide_type": "slide"}
 # **Flatter now?** Make the right curve look as flat as you can, then as sharp as you can, and watch the sentence below the picture.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% jupyter={"source_hidden": true} slideshow={"slide_type": "fragment"}
 fl.panels.Panel(
     build,
     alt="left a parabola with an orange frame, right what the frame holds, blown up: it looks almost flat",
@@ -289,6 +291,7 @@ fl.panels.Panel(
 # **Exercise 1** (★, 2 minutes). The window is made half as wide and keeps its height. By which factor is the curvature of the *drawing* multiplied? The panel may help. Give a wrong answer first, to see what happens.
 
 # %% jupyter={"source_hidden": true} tags=["self-check"]
+# self-check
 factor = fl.exercises.Exercise(
     "00.window",
     answer=0.25,
@@ -298,6 +301,7 @@ factor = fl.exercises.Exercise(
         "upside down, and the width enters squared": 2.0,
         "true of the loss, which no window changes; but the question is about the drawing": 1.0,
         "the height stays the same here; only the width is halved": 0.125,
+        "this is the number under the panel as it opens, beside the left picture (or squared twice); halve the width once": 0.0625,
     },
     praise="The width enters squared. You will meet this square again in notebook 01.",
 )
@@ -321,29 +325,99 @@ factor.check(answer)
 #
 # </details>
 
+# %% [markdown]
+# **Exercise 2** (★★, 5 minutes, on paper). A minimum has curvature $h$. The window shows it to a distance $w$ on both sides. Choose the height $H$ so that its drawing has curvature 1, whatever $h$ and $w$ are.
+
+# %% jupyter={"source_hidden": true} tags=["self-check"]
+# self-check
+same = fl.exercises.Exercise(
+    "00.same",
+    answer=lambda h, w: h * w**2,
+    mistakes={
+        "a square is missing: the loss grows with the square of the distance": lambda h, w: h * w,
+        "upside down: this height makes the curvature of the drawing h²w⁴": lambda h, w: 1 / (h * w**2),
+        "this lets the curve leave the window at its upper corners; its curvature is then 2": lambda h, w: h * w**2 / 2,
+        "w is half of the width already": lambda h, w: h * (2 * w) ** 2,
+        "the curvature of the loss is missing": lambda h, w: w**2,
+    },
+    inputs=[(1.0, 0.5), (4.0, 2.0), (0.3, 3.0)],
+    praise="So any minimum can be drawn to look like any other.",
+)
+
+# %%
+def height(h, w):
+    return ...
+
+
+same.check(height)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def height(h, w):
+#     return h * w**2
+#
+#
+# same.check(height)
+# ```
+#
+# The drawing has curvature $h\,w^2/H$, and this is 1 for $H = h\,w^2$.
+#
+# </details>
+
+# %% [markdown]
+# **Exercise 3** (★★, 5 minutes). A talk shows the losses of two trained networks, X and Y, each along a line through its minimum; X looks flatter. What would you need to be told before "X is flatter than Y *along these lines*" follows? Tick what is *necessary*, as a set of letters.
+#
+# - **A.** the limits of the horizontal axis · **B.** the limits of the vertical axis · **C.** how long a step of 1 on the horizontal axis is, in weights
+# - **D.** the test loss of both · **E.** that both losses at the minimum are 0
+
+# %% jupyter={"source_hidden": true} tags=["self-check"]
+# self-check
+needed = fl.exercises.Exercise(
+    "00.needed",
+    answer={"A", "B", "C"},
+    mistakes={
+        "A: halve the width shown, and the drawing changes by a factor": {"B", "C"},
+        "B: the height divides the curvature of the drawing": {"A", "C"},
+        "C: with both axes numbered, the unit is still open: a line is often scaled to each network's own weights":
+            {"A", "B"},
+        "D: it may be why you ask, but a curvature is a fact about the loss that is drawn": {"A", "B", "C", "D"},
+        "E: a constant added to a loss leaves its curvature alone (that of trained networks may depend on their "
+        "loss, which is a reason to show it, notebook 04)": {"A", "B", "C", "E"},
+    },
+    praise="C is the one that talks forget.",
+)
+
+# %%
+needs = ...
+needed.check(needs)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# needs = {"A", "B", "C"}
+# needed.check(needs)
+# ```
+#
+# Curvature is loss per $\theta^2$: both axes need numbers, and the horizontal one needs its unit. D is another question, and E shifts a curve without bending it.
+#
+# </details>
+
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## What do you believe now?
 #
-# The paper at the centre of this course makes six claims, here in our words, after its abstract. The course tests them, and its last notebook (24, planned) draws the verdicts beside what you believe *today*. That only works if you answer before you have seen anything.
+# The paper at the centre of this course makes six claims, here in our words, after its abstract. The course tests them, and its last notebook (25, planned) draws the verdicts beside what you believe *today*. That only works if you answer before you have seen anything.
 #
 # - **C1.** *Flat compared with what?* Take two functions and an equally good solution of each. Their surroundings can look very different. So flatness is relative to the function that is being learned.
 # - **C2.** *A tighter boundary is sharper.* If two classes lie closer together, a network must draw its boundary more tightly, and its minimum gets sharper, even if it classifies every point correctly. So sharpness is not just [memorisation](#memorisation).
 # - **C3.** *Regularised often means sharper.* With [weight decay](#weight-decay), data augmentation or [SAM](#sam), networks often end in *sharper* minima than the plain baseline …
 # - **C4.** *… and better.* … and this goes together with better [generalisation](#generalisation-gap), better [calibration](#calibration), more robustness against [corrupted](#corruption) inputs, and more [agreement](#functional-consistency) from seed to seed.
-# - **C5.** *The plain baseline is flatter and worse.* Unregularised networks tend to end in flatter minima and still do worse on all four counts.
+# - **C5.** *Flatness is no reliable sign.* Unregularised networks tend to end in flatter minima and still do worse on all four counts, so flatness is no reliable sign of safety.
 # - **C6.** *It is the function.* So the complexity of the learned function, not flatness alone, shapes the geometry of solutions.
 #
 # C5 is C3 and C4 seen from the other side: on the same data the course counts it once.
-
-# %%
-BELIEFS = {
-    "C1": "flatness is relative to the function that is learned",
-    "C2": "a tighter decision boundary makes minima sharper, even at perfect generalisation",
-    "C3": "regularised networks often end in sharper minima than the baseline",
-    "C4": "where that happens, generalisation, calibration, robustness and agreement are better",
-    "C5": "unregularised baselines end in flatter minima and still do worse",
-    "C6": "the function's complexity, not flatness alone, shapes the geometry of solutions",
-}
 
 # %% [markdown]
 # Move each slider to your belief in per cent: 0 means "surely false", 100 means "surely true". A slider that you have not moved counts as no answer. If you really mean 50, move it away and back.
@@ -351,13 +425,13 @@ BELIEFS = {
 # %% slideshow={"slide_type": "subslide"}
 beliefs = {
     name: fl.predictions.ask(f"belief.{name}", f"{name}: {text}. How likely is that (%)?", slider=(0, 100))
-    for name, text in BELIEFS.items()
+    for name, text in fl.claims.PAPER.items()
 }
 
 # %% [markdown]
 # When you have moved the sliders, run the next cell (again) to see where you stand.
 
-# %% slideshow={"slide_type": "subslide"}
+# %% jupyter={"source_hidden": true} slideshow={"slide_type": "subslide"}
 fig, ax = plt.subplots(figsize=(6.5, 3.2))
 for name, belief in beliefs.items():
     if belief.answer is None:
@@ -392,9 +466,20 @@ if my_code:
 # %% [markdown]
 # ## How large the experiments are
 #
-# The same code runs at two scales. **laptop** is the default and what you see stored in the notebooks: a minute or two at most on two cores, without a network connection. **paper** is for a GPU or a night. Notebooks 00 to 04 are small enough to be the same at both. 06, 07, 09, 10 and 11 do more at that scale; nobody has run them there in full yet, nor on a GPU. The long runs of 05 to 07, and a first part of a study on photographs for 10, are recorded instead.
+# The same code runs at two scales. **laptop** is the default and what is stored here: at most two minutes on two cores, without a network connection. **paper** is for a GPU or a night; nobody has run it in full yet. What is too long for a laptop is **recorded**: it comes with the course, and is labelled so wherever it is shown.
 #
-# Choose with `fl.scale("paper")` in a notebook, or with the environment variable `FLATLAB_SCALE=paper` before you start it. From notebook 05 on, results of long runs come with the course; they are labelled "recorded" wherever they are shown.
+# | notebook | laptop | paper | recorded |
+# |---|---|---|---|
+# | 00 – 04, 08 | all of it | the same | – |
+# | 05 | all of it | the same | the paper's seven functions, 10,000 epochs, 3 seeds |
+# | 06 | 4 tightnesses | 9 tightnesses | 9 tightnesses, 100 seeds, the paper's protocol |
+# | 07 | 12 seeds | 100 seeds | 11 shares of random labels, 20 seeds, 50,000 steps |
+# | 09 | ResNet-8 on digits | ResNet-18 on CIFAR-10 | – |
+# | 10 | 240 networks on digits, 200 resamples | 2,000 resamples | – |
+# | 11 | four toy networks | ResNet-18, VGG-19, ViT, GPT-2 | – |
+# | *12* | – | – | a ResNet-8 on 2,000 photographs |
+#
+# Choose with `fl.scale("paper")` in a notebook, or with the environment variable `FLATLAB_SCALE=paper` before you start it.
 
 # %%
 SCALE
@@ -403,7 +488,7 @@ SCALE
 # ## If you teach with it
 #
 # - `make slides` turns each notebook into a reveal.js deck in `build/slides`; `make slides NB=01` makes one. A deck holds the cells that are marked as slides: questions, figures, panels and claims. Panels appear as still pictures there, so keep the notebook open beside the deck and drag the sliders in it.
-# - A notebook is made for 40 to 60 minutes with discussion. Let the room vote at every *Predict* before you open the result.
+# - A notebook takes at most 45 minutes to read, and an hour with discussion. Let the room vote at every *Predict* before you open the result.
 # - Solutions and self-checks are folded away. Every typical mistake has its own message, so these lists also tell you what your students will get wrong.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -422,11 +507,11 @@ SCALE
 # **Next:** [01 · one dimension](01_one_dimension.ipynb)
 
 # %% [markdown]
-# The last code cell of every notebook sets what you predicted beside what came out. The beliefs have to wait for notebook 24.
+# The last code cell of every notebook sets what you predicted beside what came out. The beliefs have to wait for notebook 25.
 
 # %%
 for belief in beliefs.values():
-    belief.settle("wait for notebook 24")
+    belief.settle("wait for notebook 25")
 fl.predictions.compare()
 
 # %% [markdown]
@@ -437,121 +522,141 @@ fl.predictions.compare()
 #
 # Unless something else is said, a loss is a *mean* over samples, and every sharpness is taken on the plain loss, without penalties.
 #
-# [A – C](#adaptive-sharpness) · [D – G](#decision-boundary) · [H – M](#hessian) · [N – R](#objective) · [S – Z](#sam)
+# A link to a term leads to the line that names it; click on that line to open its group.
 
 # %% [markdown]
-# <a id="adaptive-sharpness"></a>**adaptive sharpness.** Average or worst-case sharpness in which each weight is moved in proportion to its own size $|\theta_i|$; unchanged by function-preserving rescaling of ReLU layers and neurons, but not by the scale of the logits; units: loss. Code: `adaptive=True` in `fl.sharpness.average` and `fl.sharpness.worst_case`.
+# <details><summary><b>A – C</b>: <a id="adaptive-sharpness"></a>adaptive sharpness · <a id="average-sharpness"></a>average sharpness · <a id="batch"></a>batch · <a id="calibration"></a><a id="ece"></a>calibration (ECE) · <a id="claim"></a>claim · <a id="condition-number"></a>condition number · <a id="confidence"></a>confidence · <a id="confound"></a>confound · <a id="corruption"></a>corruption · <a id="cross-entropy"></a>cross-entropy · <a id="curvature"></a>curvature</summary>
 #
-# <a id="average-sharpness"></a>**average sharpness.** The mean rise of the loss when noise of standard deviation $\rho$ is added to *each* parameter, $\mathbb E\,L(\theta + \rho g) - L(\theta)$; for small $\rho$ it tends to $\tfrac12\rho^2\,\mathrm{tr}\,H$; units: loss. Code: `fl.sharpness.average`.
+# **adaptive sharpness.** Average or worst-case sharpness in which each weight is moved in proportion to its own size $|\theta_i|$; unchanged by function-preserving rescaling of ReLU layers and neurons, but not by the scale of the logits; units: loss. Code: `adaptive=True` in `fl.sharpness.average` and `fl.sharpness.worst_case`.
 #
-# <a id="batch"></a>**batch.** The samples from which one step of training computes its gradient; *full batch* means all of them.
+# **average sharpness.** The mean rise of the loss when noise of standard deviation $\rho$ is added to *each* parameter, $\mathbb E\,L(\theta + \rho g) - L(\theta)$; for small $\rho$ it tends to $\tfrac12\rho^2\,\mathrm{tr}\,H$; units: loss. Code: `fl.sharpness.average`.
 #
-# <a id="calibration"></a><a id="ece"></a>**calibration (ECE).** Whether confidence tells the truth: among predictions made with 80 % confidence, 80 % should be right. The expected calibration error sorts predictions into bins $b$ by confidence, $n_b$ in each (15 bins in the paper), and averages the mismatch: $\mathrm{ECE} = \sum_b \tfrac{n_b}{N}\,|\mathrm{accuracy}_b - \mathrm{confidence}_b|$.
+# **batch.** The samples from which one step of training computes its gradient; *full batch* means all of them.
 #
-# <a id="claim"></a>**claim.** A sentence with a measured number, bounds that were fixed before the run, and a verdict that each run computes again. Code: `fl.claims.declare`.
+# **calibration (ECE).** Whether confidence tells the truth: among predictions made with 80 % confidence, 80 % should be right. The expected calibration error sorts predictions into bins $b$ by confidence, $n_b$ in each (15 bins in the paper), and averages the mismatch: $\mathrm{ECE} = \sum_b \tfrac{n_b}{N}\,|\mathrm{accuracy}_b - \mathrm{confidence}_b|$.
 #
-# <a id="condition-number"></a>**condition number.** The largest eigenvalue of the Hessian at a minimum divided by the smallest, $\lambda_\max/\lambda_\min$: how elongated the bowl is.
+# **claim.** A sentence with a measured number, bounds that were fixed before the run, and a verdict that each run computes again. Code: `fl.claims.declare`.
 #
-# <a id="confidence"></a>**confidence.** The probability that a network gives to the class it chooses, $\max_k p_k$.
+# **condition number.** The largest eigenvalue of the Hessian at a minimum divided by the smallest, $\lambda_\max/\lambda_\min$: how elongated the bowl is.
 #
-# <a id="confound"></a>**confound.** Something else that differs together with what you compare, and may be the real cause: two networks that differ in sharpness often also differ in train loss.
+# **confidence.** The probability that a network gives to the class it chooses, $\max_k p_k$.
 #
-# <a id="corruption"></a>**corruption.** A disturbance of the *inputs*, such as blur, noise or fog; *robustness* is the accuracy that is left under it.
+# **confound.** Something else that differs together with what you compare, and may be the real cause: two networks that differ in sharpness often also differ in train loss.
 #
-# <a id="cross-entropy"></a>**cross-entropy.** The loss of a classifier, $\ell_n = -\log p_{n,y_n}$: minus the logarithm of the probability it gives to the right class, averaged over samples; units: nats.
+# **corruption.** A disturbance of the *inputs*, such as blur, noise or fog; *robustness* is the accuracy that is left under it.
 #
-# <a id="curvature"></a>**curvature.** How fast the slope changes: $L''(\theta)$ in one dimension, and $v^\top H v / v^\top v$ along a direction $v$; units: loss per $\theta^2$. Code: `fl.curvature.directional`.
+# **cross-entropy.** The loss of a classifier, $\ell_n = -\log p_{n,y_n}$: minus the logarithm of the probability it gives to the right class, averaged over samples; units: nats.
+#
+# **curvature.** How fast the slope changes: $L''(\theta)$ in one dimension, and $v^\top H v / v^\top v$ along a direction $v$; units: loss per $\theta^2$. Code: `fl.curvature.directional`.
+#
+# </details>
 
 # %% [markdown]
-# <a id="decision-boundary"></a>**decision boundary.** The set of inputs at which a classifier changes its answer; it is *tight* where the classes leave it little room.
+# <details><summary><b>D – G</b>: <a id="decision-boundary"></a>decision boundary · <a id="dirichlet-energy"></a>Dirichlet energy · <a id="early-stopped-twin"></a>early-stopped twin · <a id="edge-of-stability"></a>edge of stability · <a id="eigenvalue"></a><a id="lambda-max"></a>eigenvalue · <a id="first-order-flatness"></a>first-order flatness · <a id="fisher-rao-norm"></a>Fisher-Rao norm · <a id="flat"></a>flat · <a id="function-preserving-rescaling"></a>function-preserving rescaling · <a id="functional-consistency"></a>functional consistency · <a id="gauss-newton"></a><a id="gauss-newton-matrix"></a>Gauss-Newton matrix · <a id="generalisation-gap"></a>generalisation gap · <a id="gradient"></a>gradient</summary>
 #
-# <a id="dirichlet-energy"></a>**Dirichlet energy.** How much a function $f$ changes from place to place: the mean squared length of its gradient with respect to its *inputs*. In this course it is divided by the variance, $\mathbb E\lVert\nabla f\rVert^2/\mathrm{Var} f$, so that multiplying $f$ by a number changes nothing; units: per input².
+# **decision boundary.** The set of inputs at which a classifier changes its answer; it is *tight* where the classes leave it little room.
 #
-# <a id="early-stopped-twin"></a>**early-stopped twin.** A baseline network, trained with a complete learning-rate schedule of its own, that ends at the train loss of the regularised network it is compared with.
+# **Dirichlet energy.** How much a function $f$ changes from place to place: the mean squared length of its gradient with respect to its *inputs*. In this course it is divided by the variance, $\mathbb E\lVert\nabla f\rVert^2/\mathrm{Var} f$, so that multiplying $f$ by a number changes nothing; units: per input².
 #
-# <a id="edge-of-stability"></a>**edge of stability.** In full-batch gradient descent with learning rate $\eta$, the state in which $\lambda_\max$ has risen to about $2/\eta$ and stays there: beyond it a step overshoots.
+# **early-stopped twin.** A baseline network, trained with a complete learning-rate schedule of its own, that ends at the train loss of the regularised network it is compared with.
 #
-# <a id="eigenvalue"></a><a id="lambda-max"></a>**eigenvalue.** A number $\lambda_i$ with $H v_i = \lambda_i v_i$: the curvature along its own direction $v_i$, the *eigenvector*. The largest, $\lambda_\max$, is the curvature along the steepest direction of a bowl. Code: `fl.curvature.eigenvalues`, largest first.
+# **edge of stability.** In full-batch gradient descent with learning rate $\eta$, the state in which $\lambda_\max$ has risen to about $2/\eta$ and stays there: beyond it a step overshoots.
 #
-# <a id="first-order-flatness"></a>**first-order flatness.** The steepest slope nearby instead of the highest loss, $\rho\,\max_{\lVert\delta\rVert\le\rho}\lVert\nabla L(\theta+\delta)\rVert$; units: loss. Code: `fl.sharpness.first_order`.
+# **eigenvalue.** A number $\lambda_i$ with $H v_i = \lambda_i v_i$: the curvature along its own direction $v_i$, the *eigenvector*. The largest, $\lambda_\max$, is the curvature along the steepest direction of a bowl. Code: `fl.curvature.eigenvalues`, largest first.
 #
-# <a id="fisher-rao-norm"></a>**Fisher-Rao norm.** How strongly the samples' losses react when all weights are scaled together, $\sqrt{\tfrac1N\sum_n \langle\theta, \nabla\ell_n(\theta)\rangle^2}$; units: loss. Code: `fl.sharpness.fisher_rao_norm`.
+# **first-order flatness.** The steepest slope nearby instead of the highest loss, $\rho\,\max_{\lVert\delta\rVert\le\rho}\lVert\nabla L(\theta+\delta)\rVert$; units: loss. Code: `fl.sharpness.first_order`.
 #
-# <a id="flat"></a>**flat.** Of a minimum: with little curvature, by a measure and in coordinates that have to be named. The opposite of *sharp*.
+# **Fisher-Rao norm.** How strongly the samples' losses react when all weights are scaled together, $\sqrt{\tfrac1N\sum_n \langle\theta, \nabla\ell_n(\theta)\rangle^2}$; units: loss. Code: `fl.sharpness.fisher_rao_norm`.
 #
-# <a id="function-preserving-rescaling"></a>**function-preserving rescaling.** Multiplying the weights and biases in front of a ReLU by $a > 0$ and dividing the weights (not the biases) behind it by $a$: the network computes the same function, but the curvatures change.
+# **flat.** Of a minimum: with little curvature, by a measure and in coordinates that have to be named. The opposite of *sharp*.
 #
-# <a id="functional-consistency"></a>**functional consistency.** How far networks from different seeds agree; the *disagreement* is the share of inputs to which two of them give different classes.
+# **function-preserving rescaling.** Multiplying the weights and biases in front of a ReLU by $a > 0$ and dividing the weights (not the biases) behind it by $a$: the network computes the same function, but the curvatures change.
 #
-# <a id="gauss-newton"></a><a id="gauss-newton-matrix"></a>**Gauss-Newton matrix.** The part of the Hessian that remains if the network is replaced by its linear approximation in $\theta$, $G = \tfrac1N\sum_n J_n^\top \tfrac{\partial^2\ell}{\partial z^2} J_n$, with $J_n = \partial z_n/\partial\theta$. For cross-entropy the middle factor is $\mathrm{diag}(p) - p\,p^\top$, which vanishes as the network becomes confident. Code: `fl.curvature.GaussNewton`; the rest, $H - G$, is `Residual`.
+# **functional consistency.** How far networks from different seeds agree; the *disagreement* is the share of inputs to which two of them give different classes.
 #
-# <a id="generalisation-gap"></a>**generalisation gap.** How much worse a network does on new data than on its training data: test loss − train loss, or train accuracy − test accuracy.
+# **Gauss-Newton matrix.** The part of the Hessian that remains if the network is replaced by its linear approximation in $\theta$, $G = \tfrac1N\sum_n J_n^\top \tfrac{\partial^2\ell}{\partial z^2} J_n$, with $J_n = \partial z_n/\partial\theta$. For cross-entropy the middle factor is $\mathrm{diag}(p) - p\,p^\top$, which vanishes as the network becomes confident. Code: `fl.curvature.GaussNewton`; the rest, $H - G$, is `Residual`.
 #
-# <a id="gradient"></a>**gradient.** The vector of all first derivatives, $\nabla L = (\partial L/\partial\theta_1, \dots, \partial L/\partial\theta_P)$; it points uphill and is zero at every minimum, sharp or flat; units: loss per $\theta$.
+# **generalisation gap.** How much worse a network does on new data than on its training data: test loss − train loss, or train accuracy − test accuracy.
+#
+# **gradient.** The vector of all first derivatives, $\nabla L = (\partial L/\partial\theta_1, \dots, \partial L/\partial\theta_P)$; it points uphill and is zero at every minimum, sharp or flat; units: loss per $\theta$.
+#
+# </details>
 
 # %% [markdown]
-# <a id="hessian"></a>**Hessian.** The matrix of all second derivatives, $H_{ij} = \partial^2 L/\partial\theta_i\,\partial\theta_j$; it holds every curvature at a point; units: loss per $\theta^2$. Code: `fl.curvature.hessian`.
+# <details><summary><b>H – M</b>: <a id="hessian"></a>Hessian · <a id="hessian-vector-product"></a>Hessian-vector product · <a id="interpolation"></a>interpolation · <a id="label-noise"></a>label noise · <a id="learning-rate"></a>learning rate · <a id="logit"></a>logit · <a id="loss"></a>loss · <a id="memorisation"></a>memorisation · <a id="minimum"></a>minimum · <a id="mse"></a>MSE</summary>
 #
-# <a id="hessian-vector-product"></a>**Hessian-vector product.** $H v$ for one vector $v$, obtained by differentiating twice without ever writing down $H$; it costs about two gradients. Code: `fl.curvature.hvp`.
+# **Hessian.** The matrix of all second derivatives, $H_{ij} = \partial^2 L/\partial\theta_i\,\partial\theta_j$; it holds every curvature at a point; units: loss per $\theta^2$. Code: `fl.curvature.hessian`.
 #
-# <a id="interpolation"></a>**interpolation.** Fitting all training data: every training sample is classified correctly, or every target is met. (*Linear* interpolation is something else: a straight line from one network's weights to another's.)
+# **Hessian-vector product.** $H v$ for one vector $v$, obtained by differentiating twice without ever writing down $H$; it costs about two gradients. Code: `fl.curvature.hvp`.
 #
-# <a id="label-noise"></a>**label noise.** Targets that are wrong at random: redrawn once before training, or disturbed afresh at every step. The notebook says which. If a label is redrawn among $K$ classes, it is still right with probability $1/K$.
+# **interpolation.** Fitting all training data: every training sample is classified correctly, or every target is met. (*Linear* interpolation is something else: a straight line from one network's weights to another's.)
 #
-# <a id="learning-rate"></a>**learning rate.** The number $\eta$ by which a gradient step is multiplied, $\theta \leftarrow \theta - \eta\,\nabla L(\theta)$.
+# **label noise.** Targets that are wrong at random: redrawn once before training, or disturbed afresh at every step. The notebook says which. If a label is redrawn among $K$ classes, it is still right with probability $1/K$.
 #
-# <a id="logit"></a>**logit.** An output $z_k$ of a classifier before the softmax; only differences between logits matter.
+# **learning rate.** The number $\eta$ by which a gradient step is multiplied, $\theta \leftarrow \theta - \eta\,\nabla L(\theta)$.
 #
-# <a id="loss"></a>**loss.** A number that says how badly the parameters do on given data, $L(\theta) = \tfrac1N\sum_n \ell_n(\theta)$: a mean over samples, without penalties. Code: `fl.NetworkLoss`.
+# **logit.** An output $z_k$ of a classifier before the softmax; only differences between logits matter.
 #
-# <a id="memorisation"></a>**memorisation.** Fitting samples one by one instead of a rule behind them, as when labels are random.
+# **loss.** A number that says how badly the parameters do on given data, $L(\theta) = \tfrac1N\sum_n \ell_n(\theta)$: a mean over samples, without penalties. Code: `fl.NetworkLoss`.
 #
-# <a id="minimum"></a>**minimum.** A point that no small step can improve (a *local* minimum; the *global* one is the lowest of all). The gradient is zero there, and no curvature is negative.
+# **memorisation.** Fitting samples one by one instead of a rule behind them, as when labels are random.
 #
-# <a id="mse"></a>**MSE.** Mean squared error, the mean of $(z - y)^2$ over samples *and* outputs, where $y$ is the target.
+# **minimum.** A point that no small step can improve (a *local* minimum; the *global* one is the lowest of all). The gradient is zero there, and no curvature is negative.
+#
+# **MSE.** Mean squared error, the mean of $(z - y)^2$ over samples *and* outputs, where $y$ is the target.
+#
+# </details>
 
 # %% [markdown]
-# <a id="objective"></a>**objective.** Whatever is minimised: a scalar function of a parameter vector. A parabola is one, and so is the loss of a network; a *training* objective may also hold penalties. Code: `fl.Objective`.
+# <details><summary><b>N – R</b>: <a id="objective"></a>objective · <a id="parameter"></a>parameter · <a id="perturbation-radius"></a><a id="rho"></a>perturbation radius ρ · <a id="power-iteration"></a>power iteration · <a id="r2"></a>R² · <a id="random-direction-sharpness"></a>random-direction sharpness · <a id="regulariser"></a>regulariser · <a id="relative-flatness"></a>relative flatness · <a id="reparametrisation"></a>reparametrisation</summary>
 #
-# <a id="parameter"></a>**parameter.** One of the $P$ numbers that training changes (weights and biases); all of them together are the vector $\theta$.
+# **objective.** Whatever is minimised: a scalar function of a parameter vector. A parabola is one, and so is the loss of a network; a *training* objective may also hold penalties. Code: `fl.Objective`.
 #
-# <a id="perturbation-radius"></a><a id="rho"></a>**perturbation radius ρ.** How far away a measure looks. In worst-case and random-direction sharpness and in SAM, $\rho$ is the length of the whole step; in average sharpness it is the standard deviation of *each coordinate*, so the step is about $\rho\sqrt P$ long. In the adaptive forms it is relative to the size of each parameter.
+# **parameter.** One of the $P$ numbers that training changes (weights and biases); all of them together are the vector $\theta$.
 #
-# <a id="power-iteration"></a>**power iteration.** Multiply a vector by $H$, divide it by its length, repeat: it turns towards the eigenvector whose eigenvalue is largest *in size*, which may be a negative one.
+# **perturbation radius ρ.** How far away a measure looks. In worst-case and random-direction sharpness and in SAM, $\rho$ is the length of the whole step; in average sharpness it is the standard deviation of *each coordinate*, so the step is about $\rho\sqrt P$ long. In the adaptive forms it is relative to the size of each parameter.
 #
-# <a id="r2"></a>**R².** The share of the targets' variance that a model explains, $R^2 = 1 - \mathrm{MSE}/\mathrm{Var}(y)$: 1 is perfect, 0 is no better than the mean.
+# **power iteration.** Multiply a vector by $H$, divide it by its length, repeat: it turns towards the eigenvector whose eigenvalue is largest *in size*, which may be a negative one.
 #
-# <a id="random-direction-sharpness"></a>**random-direction sharpness.** The mean change of the loss a random step of length about $\rho$ away, $\mathbb E\,|L(\theta+\varepsilon)-L(\theta)|/\rho$ with $\varepsilon = \rho\,g/\sqrt P$; units: loss per $\theta$. The paper calls it "SAM-sharpness". For small $\rho$, away from a minimum, it measures the gradient and not the curvature. Code: `fl.sharpness.random_direction`.
+# **R².** The share of the targets' variance that a model explains, $R^2 = 1 - \mathrm{MSE}/\mathrm{Var}(y)$: 1 is perfect, 0 is no better than the mean.
 #
-# <a id="regulariser"></a>**regulariser.** Anything added to training that is not needed to fit the data: weight decay, augmentation, SAM, noise, early stopping.
+# **random-direction sharpness.** The mean change of the loss a random step of length about $\rho$ away, $\mathbb E\,|L(\theta+\varepsilon)-L(\theta)|/\rho$ with $\varepsilon = \rho\,g/\sqrt P$; units: loss per $\theta$. The paper calls it "SAM-sharpness". For small $\rho$, away from a minimum, it measures the gradient and not the curvature. Code: `fl.sharpness.random_direction`.
 #
-# <a id="relative-flatness"></a>**relative flatness.** Curvature of the last layer, weighted by the size of its weights: $\kappa = \tfrac12\,\tfrac1N\sum_n \lVert\varphi_n\rVert^2 \sum_{ij} p_{ni}\,p_{nj}\,\lVert w_i - w_j\rVert^2$ for softmax and cross-entropy, with $\varphi_n$ the features in front of that layer and $w_i$ its rows. In spite of its name, a large $\kappa$ means sharp. Each feature is first scaled to standard deviation 1, and its weights with it, unless `normalise=False`. Code: `fl.sharpness.relative_flatness`.
+# **regulariser.** Anything added to training that is not needed to fit the data: weight decay, augmentation, SAM, noise, early stopping.
 #
-# <a id="reparametrisation"></a>**reparametrisation.** Describing the same functions by other parameters, $\theta = g(u)$. Values at minima stay as they are, curvatures do not: in one dimension $h$ becomes $h\,g'(u)^2$ at a minimum.
+# **relative flatness.** Curvature of the last layer, weighted by the size of its weights: $\kappa = \tfrac12\,\tfrac1N\sum_n \lVert\varphi_n\rVert^2 \sum_{ij} p_{ni}\,p_{nj}\,\lVert w_i - w_j\rVert^2$ for softmax and cross-entropy, with $\varphi_n$ the features in front of that layer and $w_i$ its rows. In spite of its name, a large $\kappa$ means sharp. Each feature is first scaled to standard deviation 1, and its weights with it, unless `normalise=False`. Code: `fl.sharpness.relative_flatness`.
+#
+# **reparametrisation.** Describing the same functions by other parameters, $\theta = g(u)$. Values at minima stay as they are, curvatures do not: in one dimension $h$ becomes $h\,g'(u)^2$ at a minimum.
+#
+# </details>
 
 # %% [markdown]
-# <a id="sam"></a>**SAM.** Sharpness-aware minimisation: step uphill to $\theta + \rho\,\nabla L/\lVert\nabla L\rVert$, take the gradient there, go back, and use it for the step downhill from $\theta$. The rise of the loss on the way up is `fl.sharpness.one_step`.
+# <details><summary><b>S – Z</b>: <a id="sam"></a>SAM · <a id="seed"></a>seed · <a id="sharp"></a>sharp · <a id="softmax"></a>softmax · <a id="spectrum"></a>spectrum · <a id="standard-error"></a>standard error · <a id="temperature-twin"></a>temperature twin · <a id="test-loss"></a>test loss · <a id="trace"></a>trace · <a id="train-loss"></a>train loss · <a id="twin"></a>twin · <a id="weight-decay"></a>weight decay · <a id="worst-case-sharpness"></a>worst-case sharpness</summary>
 #
-# <a id="seed"></a>**seed.** The number that fixes all random choices of a run: first weights, order of the data, noise. Results are shown for several seeds.
+# **SAM.** Sharpness-aware minimisation: step uphill to $\theta + \rho\,\nabla L/\lVert\nabla L\rVert$, take the gradient there, go back, and use it for the step downhill from $\theta$. The rise of the loss on the way up is `fl.sharpness.one_step`.
 #
-# <a id="sharp"></a>**sharp.** Of a minimum: with much curvature, by a measure and in coordinates that have to be named. The opposite of *flat*.
+# **seed.** The number that fixes all random choices of a run: first weights, order of the data, noise. Results are shown for several seeds.
 #
-# <a id="softmax"></a>**softmax.** Turns logits into probabilities, $p_k = e^{z_k}/\sum_j e^{z_j}$.
+# **sharp.** Of a minimum: with much curvature, by a measure and in coordinates that have to be named. The opposite of *flat*.
 #
-# <a id="spectrum"></a>**spectrum.** All $P$ eigenvalues of the Hessian together. Code: `fl.curvature.spectral_density` estimates how they are distributed.
+# **softmax.** Turns logits into probabilities, $p_k = e^{z_k}/\sum_j e^{z_j}$.
 #
-# <a id="standard-error"></a>**standard error.** The standard deviation of an estimate if it were repeated; for a mean of $n$ independent values with standard deviation $s$ it is $s/\sqrt n$. A 95 % interval is about two standard errors to each side. Code: `.stderr` of an `fl.Estimate`.
+# **spectrum.** All $P$ eigenvalues of the Hessian together. Code: `fl.curvature.spectral_density` estimates how they are distributed.
 #
-# <a id="temperature-twin"></a>**temperature twin.** The baseline network with its logits divided by a number $T$ that makes its train loss equal to that of the regularised network: same decisions, no training, another sharpness.
+# **standard error.** The standard deviation of an estimate if it were repeated; for a mean of $n$ independent values with standard deviation $s$ it is $s/\sqrt n$. A 95 % interval is about two standard errors to each side. Code: `.stderr` of an `fl.Estimate`.
 #
-# <a id="test-loss"></a>**test loss.** The loss on data that training has not seen.
+# **temperature twin.** The baseline network with its logits divided by a number $T$ that makes its train loss equal to that of the regularised network: same decisions, no training, another sharpness.
 #
-# <a id="trace"></a>**trace.** The sum of the Hessian's diagonal, which is the sum of all eigenvalues, $\mathrm{tr}\,H = \sum_i \lambda_i$: $P$ times the mean curvature; units: loss per $\theta^2$. Code: `fl.curvature.trace`, an estimate with its standard error.
+# **test loss.** The loss on data that training has not seen.
 #
-# <a id="train-loss"></a>**train loss.** The loss on the training data, without penalties, with clean inputs and hard labels; shown beside every sharpness of a network.
+# **trace.** The sum of the Hessian's diagonal, which is the sum of all eigenvalues, $\mathrm{tr}\,H = \sum_i \lambda_i$: $P$ times the mean curvature; units: loss per $\theta^2$. Code: `fl.curvature.trace`, an estimate with its standard error.
 #
-# <a id="twin"></a>**twin.** A baseline network that has been brought to the same train loss as the network it is compared with, so that what is left of a difference in sharpness is not just a difference in loss.
+# **train loss.** The loss on the training data, without penalties, with clean inputs and hard labels; shown beside every sharpness of a network.
 #
-# <a id="weight-decay"></a>**weight decay.** A regulariser that pulls all parameters towards 0 by adding $\lambda\lVert\theta\rVert^2$ to the objective, which adds exactly $2\lambda$ to every curvature of the *objective*. PyTorch's `weight_decay=w` stands for $\tfrac w2\lVert\theta\rVert^2$, so $w = 2\lambda$.
+# **twin.** A baseline network that has been brought to the same train loss as the network it is compared with, so that what is left of a difference in sharpness is not just a difference in loss.
 #
-# <a id="worst-case-sharpness"></a>**worst-case sharpness.** The largest rise of the loss within a radius, $\max_{\lVert\delta\rVert\le\rho} L(\theta+\delta)-L(\theta)$; on a quadratic, at its minimum, it is $\tfrac12\rho^2\lambda_\max$; units: loss. Code: `fl.sharpness.worst_case`, the best of several searches and so a lower bound.
+# **weight decay.** A regulariser that pulls all parameters towards 0 by adding $\lambda\lVert\theta\rVert^2$ to the objective, which adds exactly $2\lambda$ to every curvature of the *objective*. PyTorch's `weight_decay=w` stands for $\tfrac w2\lVert\theta\rVert^2$, so $w = 2\lambda$.
+#
+# **worst-case sharpness.** The largest rise of the loss within a radius, $\max_{\lVert\delta\rVert\le\rho} L(\theta+\delta)-L(\theta)$; on a quadratic, at its minimum, it is $\tfrac12\rho^2\lambda_\max$; units: loss. Code: `fl.sharpness.worst_case`, the best of several searches and so a lower bound.
+#
+# </details>

@@ -737,7 +737,7 @@ ex_symmetric = fl.exercises.Exercise(
         "g′ has too low a power: L‴ is multiplied by g′³, and one g′ cancels": lambda d2, d3, g1: -d3 * g1 / (3 * d2),
         "g′³ over g′ is g′², and you kept g′³": lambda d2, d3, g1: -d3 * g1**3 / (3 * d2),
         "g′ is missing altogether": lambda d2, d3, g1: -d3 / (3 * d2),
-        "g′ and g″ are swapped: you solved for g′, or took g1 for the unknown":
+        "g′ and g″ are swapped: this is what the equation says of g′², with g1 in the place of g″":
             lambda d2, d3, g1: -3 * d2 * g1 / d3,
         "L″ and L‴ are swapped": lambda d2, d3, g1: -d2 * g1**2 / (3 * d3),
     },
