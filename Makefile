@@ -25,7 +25,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 lab: $(READY) ## open the course in JupyterLab
-	@$(BIN)/python -m jupyterlab --ServerApp.root_dir=. $(ROOT_ARGS) $(LAB_ARGS) notebooks/00_start_here.ipynb
+	@$(BIN)/python -m jupyterlab --config=tools/jupyter_server_config.py --ServerApp.root_dir=. $(ROOT_ARGS) $(LAB_ARGS) notebooks/00_start_here.ipynb
 
 test: $(READY) ## lint, floors, types, unit tests, every notebook, the panels in a browser (one notebook: NB=02)
 	@NB="$(NB)" sh tools/test.sh

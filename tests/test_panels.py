@@ -90,7 +90,8 @@ def test_an_error_in_a_panel_is_shown_and_the_panel_goes_on():
 def test_a_panel_is_shown_with_a_picture_for_those_without_widgets(shown):
     p = panel()
     p.show()
-    ((bundle, metadata),) = shown
+    (bundle, metadata), (words, _) = shown
+    assert f'aria-label="{ALT} shift 0, square"' in words["text/html"]
     assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == p.widget.model_id
     assert image(bundle["image/png"]).mode == "P"
     assert bundle["text/plain"] == metadata["image/png"]["alt"] == f"{ALT} shift 0, square"

@@ -46,7 +46,8 @@ def test_a_figure_is_shown_with_its_alt_text_and_closed(shown):
     fig, ax = plt.subplots(figsize=(6, 3))
     ax.plot([1, 2])
     plots.show(fig, ALT)
-    ((bundle, metadata),) = shown
+    (bundle, metadata), (words, _) = shown
+    assert f'aria-label="{ALT}"' in words["text/html"] and "clip-path" in words["text/html"]
     assert bundle["text/plain"] == metadata["image/png"]["alt"] == ALT
     assert (metadata["image/png"]["width"], metadata["image/png"]["height"]) == (600, 300)
     assert image(bundle["image/png"]).size == (900, 450)

@@ -27,7 +27,14 @@ TIMEOUT = 600  # seconds for one cell; a safety net
 LEDGER = ROOT / "data" / "ledger.json"
 SLIDES = ROOT / "build" / "slides"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
-LANGUAGE = {"name": "python", "file_extension": ".py", "mimetype": "text/x-python", "pygments_lexer": "ipython3"}
+LANGUAGE = {  # all that a kernel says of itself, but for the version
+    "codemirror_mode": {"name": "ipython", "version": 3},
+    "file_extension": ".py",
+    "mimetype": "text/x-python",
+    "name": "python",
+    "nbconvert_exporter": "python",
+    "pygments_lexer": "ipython3",
+}
 _WIDGET_AS_TEXT = re.compile(r"[A-Z]\w*\(.*\)$|.*\d+%\|", re.DOTALL)  # "HBox(children=(…))" or a bar of tqdm's
 
 
@@ -103,16 +110,23 @@ def ledger_text() -> str:
 
 
 def clean(nb) -> list[str]:
-    """Remove from the outputs what cannot be stored or changes from run to run; returns the warnings among it."""
-    nb.metadata = {"kernelspec": KERNEL, "language_info": LANGUAGE}
+    """Remove, in place, what cannot be stored or changes from run to run; returns the warnings among it.
+
+    Results are folded again, which running them unfolds.
+    """
+    kept = {"kernelspec": KERNEL, "language_info": LANGUAGE}
+    nb["metadata"] = {**{key: nb["metadata"][key] for key in ("flatlab",) if key in nb["metadata"]}, **kept}
     dropped = []
-    for number, cell in enumerate(nb.cells):
-        cell.metadata.pop("execution", None)  # timestamps
-        if cell.cell_type == "code":
-            dropped += [output.text for output in cell.outputs if output.get("name") == "stderr"]
-            kept = [output for output in cell.outputs if _worth_keeping(output)]
-            cell.outputs = [_steady(output, f"T_cell{number}_{place}") for place, output in enumerate(kept)]
-    return [text for text in dropped if "%|" not in text]
+    for number, cell in enumerate(nb["cells"]):
+        cell["metadata"].pop("execution", None)  # timestamps
+        cell["metadata"].pop("collapsed", None)  # JupyterLab's double of outputs_hidden
+        if cell["cell_type"] == "code":
+            dropped += [output["text"] for output in cell["outputs"] if output.get("name") == "stderr"]
+            stored = [output for output in cell["outputs"] if _worth_keeping(output)]
+            cell["outputs"] = [_steady(output, f"T_cell{number}_{place}") for place, output in enumerate(stored)]
+            if "result" in cell["metadata"].get("tags", ()):
+                cell["metadata"]["jupyter"] = {**cell["metadata"].get("jupyter", {}), "outputs_hidden": True}
+    return ["".join(text) for text in dropped if "%|" not in "".join(text)]
 
 
 def _build_one(stem):
@@ -181,15 +195,16 @@ def _worth_keeping(output):
     data = output.get("data", {})
     if WIDGET in data:
         del data[WIDGET]
-        return bool(set(data) - {"text/plain"}) or not _WIDGET_AS_TEXT.match(data.get("text/plain", "Widget()"))
-    return output.output_type in ("stream", "error") or bool(data)
+        text = "".join(data.get("text/plain", "Widget()"))
+        return bool(set(data) - {"text/plain"}) or not _WIDGET_AS_TEXT.match(text)
+    return output["output_type"] in ("stream", "error") or bool(data)
 
 
 def _steady(output, table):
     """Replaces memory addresses, and by `table` the random name that pandas gives to a styled table."""
     for mime in {"text/plain", "text/html"} & set(output.get("data", {})):
-        text = re.sub(ADDRESS, "at 0x…", output.data[mime])
-        output.data[mime] = re.sub(STYLED_TABLE, table, text)
+        text = re.sub(ADDRESS, "at 0x…", "".join(output["data"][mime]))
+        output["data"][mime] = re.sub(STYLED_TABLE, table, text)
     return output
 
 
