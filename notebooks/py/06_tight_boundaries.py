@@ -256,7 +256,7 @@ claim = fl.claims.declare(
 # | 4 | steep in the input forces steep in the weights: `‖∂d/∂θ‖² ≥ (1 + ‖x‖²) ‖∇ₓd‖²/‖W₁‖₂²` | theorem (the bound; the other layers only add) |
 # | 5 | `tr H` is the mean of `p(1 − p) ‖∂d/∂θ‖²` | identity |
 #
-# The join of 1 and 2 is no theorem either. Link 1 speaks of the mean over all 50 training points, link 2 of a pair on one ray, and only 14 rays have both ends in the training set. If those rays were like the rest, the slope would have to be `2 × margin / g`; in the table that is "asked for", and beside it stands what is found on the 14 rays.
+# The join of 1 and 2 is no theorem either. Link 1 speaks of the mean over all 50 training points, link 2 of a pair on one ray, and only 14 rays have both ends in the training set. If those rays were like the rest, the slope would have to be `2 × margin / g`; in the table that is "asked for", and beside it stands what is found on the 14 rays (at `f = 0.8` a shade less).
 
 # %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["result"]
 import pandas as pd
@@ -513,7 +513,7 @@ fl.panels.Panel(
 ).show()
 
 # %% [markdown]
-# **What you see.** Down the first column the trace rises from 2.4 to 10.6 with the tightness. Along the bottom row it falls to 3.2 again, at the same train loss; along the top row it hardly moves. A tight network of the large step is flatter than one with a gap of 0.5 of the small step. Two knobs, one number: who sees only the number cannot tell which of them was turned.
+# **What you see.** Down the first column the trace rises from 2.4 to nearly 11 with the tightness. Along the bottom row it falls to about 3 again, at the same train loss; along the top row it hardly moves. A tight network of the large step is flatter than one with a gap of 0.5 of the small step. Two knobs, one number: who sees only the number cannot tell which of them was turned.
 #
 # Which part of the optimiser does it, and through which link of the chain? Tight over loose, of the seeds that are perfect at both:
 
@@ -569,10 +569,9 @@ claim = fl.claims.declare(
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ### All nine tightnesses, recorded
 #
-# Back at the paper's settings. **Recorded**: 100 seeds at every `f`, at the paper's stop and at the first kept step below a train loss of 0.03. (There λ_max and trace are those of `H`, by Lanczos and Hutch++.) Perfect networks only, paired with the same seed at `f = 0.3`.
+# Back at the paper's settings. **Recorded**: 100 seeds at every `f`, at the paper's stop and at the first kept step below a train loss of 0.03. (There λ_max and trace are those of `H`, by Lanczos and Hutch++.)
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "slide"} tags=["result"]
-print("result")
+# %% jupyter={"source_hidden": true}
 record = fl.data.recorded("circles")
 right = (record["train accuracy"] == 1) & (record["test accuracy"] == 1)
 record["perfect"] = right & record["reached"] & ~record["diverged"]
@@ -583,6 +582,11 @@ def against(base, rows, names=in_record):
     return fl.compare.differences(rows, names, ratio=names, by="factor", base=base)
 
 
+# %% [markdown]
+# Perfect networks only, paired with the same seed at `f = 0.3`:
+
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "slide"} tags=["result"]
+print("result")
 fig, axes = plt.subplots(2, 2, figsize=(9.5, 5.6), height_ratios=[2.2, 1], sharex=True)
 recorded = {"paper": "the paper's stop", "train loss 0.03": "train loss 0.03"}
 for (top, bottom), (stop, title) in zip(axes.T, recorded.items(), strict=True):
