@@ -28,7 +28,7 @@
 # > - compare two functions fairly: at equal R², below the edge of stability;
 # > - state what "a complex function makes a sharp minimum" would have to mean to be testable, and test it.
 # >
-# > **Needs** 02 (learning rate and 2/λ_max), 04 (λ_max of a network, the gradient trap) · **Time** 55 minutes to read, about a minute to run on 2 cores · **Source** A Function-Centric Perspective on Flat and Sharp Minima (arXiv:2510.12451), single-objective experiment (authors' code); the edge of stability is Cohen et al. 2021 (arXiv:2103.00065)
+# > **Needs** 02 (learning rate and 2/λ_max), 04 (λ_max of a network, the gradient trap) · **Time** 72 minutes to read, about a minute to run on 2 cores · **Source** A Function-Centric Perspective on Flat and Sharp Minima (arXiv:2510.12451), single-objective experiment (authors' code); the edge of stability is Cohen et al. 2021 (arXiv:2103.00065)
 
 # %% slideshow={"slide_type": "skip"} tags=["setup"]
 try:
@@ -263,7 +263,7 @@ fl.claims.declare(
     np.log10(ratios), "does not hold here", above=1,
     detail=f"In powers of ten, three seeds; {learned} of 7 functions pass R² > 0.95. "
     "After Adam, without control of the learning rate's own effect (below)",
-    about={"C1": "against"},
+    about={"C1": "supports"},
 )
 
 # %% [markdown]

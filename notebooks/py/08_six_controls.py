@@ -28,7 +28,7 @@
 # > - read an arrow in the plane of sharpness and test error, and take the part of it away that the train loss explains;
 # > - say which of the claims C3, C4 and C5 hold on these data, raw and at equal train loss.
 # >
-# > **Needs** [03](03_regularising_a_function.ipynb) (weight decay, SAM) and [04](04_measuring_sharpness.ipynb) (the measures, and why confidence erases curvature) · **Time** 60 minutes to read, about 70 seconds of processor time to run · **Source** A Function-Centric Perspective on Flat and Sharp Minima (arXiv:2510.12451), claims C3 to C5 and the protocol of its image experiments; the study of 2023 that it grew out of
+# > **Needs** [03](03_regularising_a_function.ipynb) (weight decay, SAM) and [04](04_measuring_sharpness.ipynb) (the measures, and why confidence erases curvature) · **Time** 75 minutes to read, about 70 seconds of processor time to run · **Source** A Function-Centric Perspective on Flat and Sharp Minima (arXiv:2510.12451), claims C3 to C5 and the protocol of its image experiments; the study of 2023 that it grew out of
 
 # %% slideshow={"slide_type": "skip"} tags=["setup"]
 try:
@@ -751,7 +751,7 @@ both = [(part["sharper?", "λ_max"] == "✓") & (part["better?"] == "✓").all(a
 fl.claims.declare(
     "08.7",
     "C5: at least three of the five regularisers are sharper than base and better on all five metrics",
-    both[0].sum(), "does not hold here", above=2.5, about={"C5": "against"},
+    both[0].sum(), "does not hold here", above=2.5, about={"C5": "supports"},
     detail=f"Raw: {', '.join(raw.index[both[0]]) or 'none of them'}; "
     f"at equal train loss: {', '.join(equal.index[both[1]]) or 'none of them'}",
 )
