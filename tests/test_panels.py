@@ -91,7 +91,7 @@ def test_a_panel_is_shown_with_a_picture_for_those_without_widgets(shown):
     p = panel()
     p.show()
     (bundle, metadata), (words, _) = shown
-    assert f'aria-label="{ALT} shift 0, square"' in words["text/html"]
+    assert f">{ALT} shift 0, square</p>" in words["text/html"]
     assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == p.widget.model_id
     assert image(bundle["image/png"]).mode == "P"
     assert bundle["text/plain"] == metadata["image/png"]["alt"] == f"{ALT} shift 0, square"

@@ -47,7 +47,7 @@ def test_a_figure_is_shown_with_its_alt_text_and_closed(shown):
     ax.plot([1, 2])
     plots.show(fig, ALT)
     (bundle, metadata), (words, _) = shown
-    assert f'aria-label="{ALT}"' in words["text/html"] and "clip-path" in words["text/html"]
+    assert f">{ALT}</p>" in words["text/html"] and "clip-path" in words["text/html"]
     assert bundle["text/plain"] == metadata["image/png"]["alt"] == ALT
     assert (metadata["image/png"]["width"], metadata["image/png"]["height"]) == (600, 300)
     assert image(bundle["image/png"]).size == (900, 450)
