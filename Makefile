@@ -11,7 +11,7 @@ READY := .venv/.ready
 # refuses to run as root (as in a container) unless it is told that this is meant.
 ROOT_ARGS := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: help setup lab test bench notebooks slides ledger clean
+.PHONY: help setup lab test bench notebooks prose slides ledger clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -25,7 +25,8 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 lab: $(READY) ## open the course in JupyterLab
-	@$(BIN)/python -m jupyterlab --config=tools/jupyter_server_config.py --ServerApp.root_dir=. $(ROOT_ARGS) $(LAB_ARGS) notebooks/00_start_here.ipynb
+	@$(BIN)/python -m jupyterlab --config=tools/jupyter_server_config.py --ServerApp.root_dir=. \
+		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(ROOT_ARGS) $(LAB_ARGS)
 
 test: $(READY) ## lint, floors, types, unit tests, every notebook, the panels in a browser (one notebook: NB=02)
 	@NB="$(NB)" sh tools/test.sh
@@ -35,6 +36,9 @@ bench: $(READY) ## time the module
 
 notebooks: $(READY) ## pair, run, clean and check all notebooks (one: NB=02)
 	@$(BIN)/python tools/notebooks.py build $(NB)
+
+prose: $(READY) ## the same without running, after an edit of the text alone (one: NB=02)
+	@$(BIN)/python tools/notebooks.py prose $(NB)
 
 slides: $(READY) ## a reveal.js deck of each notebook, in build/slides
 	@$(BIN)/python tools/notebooks.py slides $(NB)

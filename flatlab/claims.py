@@ -85,7 +85,7 @@ class Family:
 
     def text(self) -> str:
         """The family in Markdown; its table stands outside the quotes, where nbconvert would not see it."""
-        head = "| | measured | n | train loss | beside it | verdict |\n|---|---|---|---|---|---|"
+        head = "| | measured | n | train loss | beside it | verdict |\n|:---|:---|:---|:---|:---|:---|"
         table = "\n".join([head, *map(self._row, self.claims)])
         return f"> **Claims {self.id}** · {self.sentence}.\n\n{table}\n\n> {self.note}"
 
@@ -114,7 +114,7 @@ class Numbers:
             f"{' and '.join(f'{loss:.3g}' for loss in claim.losses)} | {'; '.join([claim.verdict, *_said(claim)])} |"
             for claim in self.claims
         ]
-        table = ["| | claim | measured | n | train losses | verdict |", "|---|---|---|---|---|---|", *rows]
+        table = ["| | claim | measured | n | train losses | verdict |", "|:---|:---|:---|:---|:---|:---|", *rows]
         notes = [f"{claim.id}: {_sentences(claim.detail, claim.caveat)}" for claim in self.claims]
         notes = [note for note in notes if not note.endswith(": ")]
         return "\n".join([head, "", *table, "", "  \n".join(notes), "", "</details>"])

@@ -4,8 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from IPython.display import Markdown
+
+from flatlab import predictions
 
 CLOSE = 0.02  # relative: what looks like rounding
+SOLVED = "exercise "  # before the name of a solved exercise, among the reader's answers
 REGISTRY: dict[str, "Exercise"] = {}
 
 
@@ -49,6 +53,8 @@ class Exercise:
         """Compare the reader's answer; as the last line of a cell the result is displayed."""
         result = self._judge(given)
         self.history.append(result)
+        if result.status == "correct":
+            predictions.answer(f"{SOLVED}{self.name}", "solved")
         return result
 
     def _judge(self, given):
@@ -111,12 +117,31 @@ class Exercise:
         except (TypeError, ValueError, RuntimeError) as error:
             raise _NotComparable(f"the answer must be numbers, and this is {given!r}") from error
         if given.shape != wanted.shape:
-            raise _NotComparable(f"the shape is {tuple(given.shape)}, and it should be {tuple(wanted.shape)}")
+            raise _NotComparable(f"this is {_form(given)}, and it should be {_form(wanted)}")
         return torch.allclose(given, wanted, rtol=rtol or self.rtol, atol=self.atol)
+
+
+def progress() -> Markdown:
+    """How far you have come, a row per notebook: predictions made and exercises solved, on this machine or restored."""
+    made: dict[str, list[int]] = {}
+    for name in predictions.answers():
+        solved = name.startswith(SOLVED)
+        notebook = name.removeprefix(SOLVED).split(".")[0]
+        made.setdefault(notebook, [0, 0])[solved] += 1
+    rows = ["| notebook | predictions made | exercises solved |", "|:---|:---|:---|"]
+    rows += [f"| {notebook} | {counts[0]} | {counts[1]} |" for notebook, counts in sorted(made.items())]
+    return Markdown("\n".join(rows) if made else "Nothing yet: answer a prediction or solve an exercise.")
 
 
 class _NotComparable(Exception):
     pass
+
+
+def _form(value):
+    shape = tuple(value.shape)
+    if not shape:
+        return "one number"
+    return f"a list of {shape[0]} number{'s' * (shape[0] != 1)}" if len(shape) == 1 else f"an array of shape {shape}"
 
 
 def _ticks(letters):

@@ -25,7 +25,7 @@ class Prediction:
 
     @property
     def answer(self) -> str | float | None:
-        return _answers().get(self.id)
+        return answers().get(self.id)
 
     def settle(self, outcome: str | float) -> str:
         """Say what came out; returns a sentence that sets it beside the guess."""
@@ -48,7 +48,7 @@ class Prediction:
             # The browser rounds the start of a slider to its steps: that is no move of the reader's.
             if moved or not slack or abs(change["new"] - start) > slack:
                 moved.append(True)
-                _keep(self.id, change["new"])
+                answer(self.id, change["new"])
                 kept.value = "kept"
 
         control.observe(keep, names="value")
@@ -92,20 +92,27 @@ def ask(
 
 
 def answer(id: str, value: str | float) -> None:
-    """Record an answer from code, where widgets are dead."""
-    _keep(id, value)
+    """Record an answer from code, where widgets are dead; it survives a restart under its `id`."""
+    answers()[id] = value if isinstance(value, str) else float(value)
+    try:
+        _file().parent.mkdir(parents=True, exist_ok=True)
+        draft = _file().with_suffix(f".{os.getpid()}")
+        draft.write_text(json.dumps(_memory, indent=1), encoding="utf-8")
+        draft.replace(_file())
+    except OSError:
+        pass  # a read-only home: the answers live as long as the kernel
 
 
 def compare() -> Markdown:
     """All predictions of this notebook beside what came out, as a table."""
-    rows = [("", "question", "you", "result"), ("---",) * 4]
+    rows = [("", "question", "you", "result"), (":---",) * 4]  # without the colon JupyterLab sets cells to the right
     rows += [(id, p.question, _show(p.answer), _show(p.outcome)) for id, p in _asked.items()]
     return Markdown("\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows))
 
 
 def code() -> str:
     """All your predictions as a text to copy: Binder and Colab forget them, `restore(code)` brings them back."""
-    return base64.urlsafe_b64encode(json.dumps(_answers()).encode()).decode()
+    return base64.urlsafe_b64encode(json.dumps(answers()).encode()).decode()
 
 
 def restore(code: str) -> None:
@@ -117,14 +124,14 @@ def restore(code: str) -> None:
     except ValueError as error:
         raise ValueError("code is not a text that predictions.code() gave: copy the whole of it") from error
     for id, value in found.items():
-        _keep(id, value)
+        answer(id, value)
 
 
 def _file():
     return Path(os.environ.get("FLATLAB_HOME", "~/.flatlab")).expanduser() / "predictions.json"
 
 
-def _answers():
+def answers() -> dict[str, str | float]:
     """All answers: those of the file, which other notebooks write as well, and where there is none those of here."""
     try:
         found = json.loads(_file().read_text(encoding="utf-8"))
@@ -132,17 +139,6 @@ def _answers():
         found = None
     _memory.update(found if isinstance(found, dict) else {})
     return _memory
-
-
-def _keep(id, value):
-    _answers()[id] = value if isinstance(value, str) else float(value)
-    try:
-        _file().parent.mkdir(parents=True, exist_ok=True)
-        draft = _file().with_suffix(f".{os.getpid()}")
-        draft.write_text(json.dumps(_memory, indent=1), encoding="utf-8")
-        draft.replace(_file())
-    except OSError:
-        pass  # a read-only home: the answers live as long as the kernel
 
 
 def _show(value):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from flatlab import exercises
-from flatlab.exercises import Exercise
+from flatlab import exercises, predictions
+from flatlab.exercises import Exercise, progress
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def number():
         (5.4, "wrong", "give more digits"),
         (math.nan, "wrong", "not a mistake that we know"),
         ("five", "wrong", "must be numbers"),
-        ([5.4366], "wrong", r"shape is (1,), and it should be ()"),
+        ([5.4366], "wrong", "this is a list of 1 number, and it should be one number"),
         (abs, "wrong", "asks for a value"),
     ],
 )
@@ -73,7 +73,7 @@ def fails(x):
         (fails, "wrong", "IndexError: no such well"),
         (lambda: 2, "wrong", "TypeError"),
         (lambda x: "two", "wrong", "must be numbers"),
-        (lambda x: [2 * x], "wrong", "shape is (1,)"),
+        (lambda x: [2 * x], "wrong", "this is a list of 1 number"),
         (4.0, "wrong", "asks for a function"),
     ],
 )
@@ -127,8 +127,8 @@ def test_a_set_hears_of_one_tick_that_is_wrong(given, status, message):
 def test_a_mistake_may_have_a_shape_of_its_own():
     exercise = Exercise("gradient", torch.ones(2), {"you summed over the data": torch.tensor(2.0)})
     assert exercise.check(2.0).message == "you summed over the data"
-    assert "it should be ()" not in exercise.check([3.0, 3.0]).message
-    assert "it should be (2,)" in exercise.check([1.0, 1.0, 1.0]).message
+    assert "it should be one number" not in exercise.check([3.0, 3.0]).message
+    assert "it should be a list of 2 numbers" in exercise.check([1.0, 1.0, 1.0]).message
 
 
 def test_checks_are_counted_and_registered():
@@ -160,3 +160,15 @@ def test_ctrl_c_stops_a_function_that_never_ends():
 
     with pytest.raises(KeyboardInterrupt):
         function().check(interrupted)
+
+
+def test_progress_counts_what_is_kept(monkeypatch, tmp_path):
+    monkeypatch.setenv("FLATLAB_HOME", str(tmp_path))
+    monkeypatch.setattr(predictions, "_memory", {})
+    assert "Nothing yet" in progress().data
+    predictions.answer("01.shift", 7.4)
+    exercise = Exercise("01.square", 4.0, {})
+    exercise.check(3.0)
+    assert "| 01 | 1 | 0 |" in progress().data
+    exercise.check(4.0)
+    assert "| 01 | 1 | 1 |" in progress().data

@@ -94,7 +94,27 @@ def tags(cell: NotebookNode) -> list[str]:
 
 
 def launch_source(stem: str, address: str) -> str:
-    """The line under the title that says how this notebook can be run."""
+    """The lines under the title: how this notebook can be run, and the ones before and after it."""
+    return f"{_ways(stem, address)}\n\n{_neighbours(stem)}".strip()
+
+
+def _neighbours(stem: str) -> str:
+    """Links to the notebook before and the one after, with their titles."""
+    names = stems()
+    place = names.index(stem) if stem in names else len(names)
+    before, after = names[max(place - 1, 0) : place], names[place + 1 : place + 2]
+    back = [f"← [{_name(name)}]({name}.ipynb)" for name in before]
+    return " · ".join(back + [f"[{_name(name)}]({name}.ipynb) →" for name in after])
+
+
+def _name(stem: str) -> str:
+    """The title of a notebook as it stands in its twin, "01 · One dimension"."""
+    source = twin(stem) if twin(stem).exists() else ipynb(stem)
+    found = re.search(r'# (\d\d · [^\n"\\]+)', source.read_text(encoding="utf-8"))
+    return found[1].strip() if found else stem
+
+
+def _ways(stem: str, address: str) -> str:
     local = _LOCAL.format(stem=stem)
     if not address:
         return f"**Run it:** {local}."

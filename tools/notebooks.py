@@ -52,6 +52,18 @@ def build(chosen: list[str]) -> int:
     return check(chosen)
 
 
+def prose(chosen: list[str]) -> int:
+    """After an edit of the text alone: pair, renew the launch line and the minutes, keep all outputs; then check."""
+    for stem in lessons.stems(chosen):
+        _pair(stem)
+        nb = nbformat.read(lessons.ipynb(stem), as_version=4)
+        _place_generated_cells(nb, stem)
+        _announce(nb)
+        _write(lessons.ipynb(stem), nbformat.writes(nb) + "\n")
+        _pair(stem)
+    return check(chosen)
+
+
 def check(chosen: list[str]) -> int:
     """Print what breaks a rule; changes nothing."""
     stems = lessons.stems(chosen)
@@ -230,7 +242,7 @@ def _write(path: Path, text: str):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for job in (build, check, minutes, names, slides):
+    for job in (build, prose, check, minutes, names, slides):
         command = commands.add_parser(job.__name__, help=job.__doc__)
         command.add_argument("chosen", nargs="*", metavar="NN", help="only these notebooks, e.g. 02")
     command.add_argument(
@@ -238,7 +250,7 @@ def main() -> int:
     )
     commands.add_parser("ledger", help=ledger.__doc__)
     options = vars(parser.parse_args())
-    jobs = {job.__name__: job for job in (build, check, minutes, names, slides, ledger)}
+    jobs = {job.__name__: job for job in (build, prose, check, minutes, names, slides, ledger)}
     return jobs[options.pop("command")](**options)
 
 
