@@ -204,7 +204,7 @@ def photographs_annealed(seed: int, epochs: int) -> list[dict]:
 
 
 def photographs_cooled(seed: int, batch: int, lr: float, epochs: int) -> list[dict]:
-    """`photographs_annealed` in the other settings of batch and rate, for further seeds, and for SAM and weight decay."""
+    """`photographs_annealed` in other settings of batch and rate, for more seeds, and for SAM and weight decay."""
     return minimum(seed, epochs, batch, lr, spectrum=seed < 3)
 
 
