@@ -136,13 +136,15 @@ def consistency(frame: "DataFrame", by: Sequence[str] = ("control", "batch", "lr
 
     New columns: "disagreement" (share of the test set), "js divergence" (nats), "activation distance" (both on the
     packed samples), see `safety`; NaN in rows without "chosen" and where a cell has one seed. Rows of a cell share
-    models: use the seed as the unit of a test. Errors: ValueError if a seed comes twice in a cell.
+    models: use the seed as the unit of a test. Errors: ValueError if a seed comes twice in a cell, or an index twice.
     """
     names = ["disagreement", "js divergence", "activation distance"]
     need(frame, [*by, "seed", "chosen", "probabilities"])
+    if not frame.index.is_unique:
+        raise ValueError("frame has rows of one index: give each its own, e.g. pd.concat(…, ignore_index=True)")
     frame = frame.assign(**dict.fromkeys(names, np.nan))
     for key, cell in frame[frame["chosen"].notna()].groupby(list(by), dropna=False):
-        if cell["seed"].duplicated().any() or not cell.index.is_unique:
+        if cell["seed"].duplicated().any():
             raise ValueError(f"by is {tuple(by)}: in the cell {key} a seed comes more than once; name every axis in by")
         if len(cell) > 1:
             classes = torch.tensor([[ord(letter) - ord("a") for letter in text] for text in cell["chosen"]])

@@ -284,6 +284,8 @@ def test_consistency_wants_every_axis():
     twice = pd.DataFrame([*rows, *rows]).assign(rho=[0.1, 0.1, 0.2, 0.2])
     with pytest.raises(ValueError, match="a seed comes more than once"):
         compare.consistency(twice)
+    with pytest.raises(ValueError, match="rows of one index"):
+        compare.consistency(twice.set_index(pd.Index([0, 1, 0, 1])), by=("control", "batch", "lr", "rho"))
     found = compare.consistency(twice, by=("control", "batch", "lr", "rho"))
     assert found["disagreement"].nunique() == 1 and found["disagreement"].notna().all()
 
