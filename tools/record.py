@@ -208,11 +208,35 @@ def photographs_cooled(seed: int, batch: int, lr: float, epochs: int) -> list[di
     return minimum(seed, epochs, batch, lr, spectrum=seed < 3)
 
 
+def photographs_path(seed: int) -> pd.DataFrame:
+    """A base run of `photographs` (batch 128, lr 0.05, 60 epochs) on its way: snapshots from the middle of a schedule.
+
+    Each is measured with batch norm's statistics as training left them ("as left") and taken anew ("anew").
+    """
+    data = fl.images.cifar(10, train=2000, test=2000)
+    marks = {epoch: epoch * math.ceil(len(data.x) / 128) for epoch in (8, 12, 16, 20, 23, 26, 30, 35, 40, 50, 60)}
+    loss = fl.NetworkLoss(fl.models.resnet((1, 1, 1), width=16, seed=seed), data.x, data.y, chunk=200)
+    recipe = {"batch": 128, "lr": 0.05, "momentum": 0.9, "schedule": "cosine", **fl.training.control("base")}
+    run, rows = fl.train(loss, marks[60], seeds=[seed], keep=[*marks.values()], progress=False, **recipe), []
+    for epoch, step in marks.items():
+        left = run.loss(step=step)
+        for buffers, snapshot in (("as left", left.member(0)), ("anew", left.refreshed().member(0))):
+            row = fit(snapshot.outputs(), data.y, snapshot.outputs(inputs=data.x_test), data.y_test)
+            row |= (
+                sharpness.table(snapshot, ["relative flatness", "lambda max"], subset=256, products=21)
+                .iloc[0]
+                .to_dict()
+            )
+            rows.append({"epoch": epoch, "buffers": buffers} | row)
+    return pd.DataFrame(rows)
+
+
 # Lengths that end on both sides of the train losses of augmentation, with and without SAM, in each setting …
 COOLED = {(64, 0.05): (12, 16, 20, 25), (64, 0.02): (16, 20, 25), (128, 0.02): (20, 25, 30), (128, 0.05): (16, 20, 25)}
 # … and, in one setting, of SAM, of weight decay and of both; the base run itself has 60 epochs.
 LONGER = {(128, 0.05): (52, 56)}
 SUBSET = "CIFAR-10, JPEG re-encoded, 2,000-image subset (2,000 to train, 2,000 to test); ResNet-8, width 16, float32"
+PROTOCOLS["photographs_path"] = (photographs_path, [{"seed": seed} for seed in range(3)], SUBSET)
 STUDIES = {
     "photographs": (
         photographs,
