@@ -59,7 +59,7 @@ Markdown("\n".join(f"- **{f.name}** ${f.formula}$" for f in SEVEN))
 # %% [markdown]
 # One call draws a map. Rastrigin has 49 minima on the square, all of them round, so we leave out the axes there.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fig, axes = plt.subplots(2, 4, figsize=(9.2, 5), sharex=True, sharey=True)
 for f, ax in zip(SEVEN, axes.flat, strict=False):
     fl.plots.surface(f, ax, eigen_axes=f is not rastrigin)
@@ -172,7 +172,7 @@ def shore(f, minimum, c):
 # %% [markdown]
 # Does the ellipse hold what it promises? We fill two bowls to the heights 1, 5 and 12, and compare with the true contours.
 
-# %% slideshow={"slide_type": "subslide"}
+# %% slideshow={"slide_type": "subslide"} jupyter={"source_hidden": true}
 fig, axes = plt.subplots(1, 2, figsize=(7.6, 4))
 for ax, f, reach in zip(axes, (booth, himmelblau), (3.9, 1.9), strict=True):
     minimum = f.minima[0]
@@ -263,7 +263,7 @@ for f in SEVEN:
 # %% [markdown]
 # What stays in the figure, and a function that moves what changes:
 
-# %%
+# %% jupyter={"source_hidden": true}
 def build(fig):
     left, right = fig.subplots(1, 2)
     box = [-window, window]
@@ -293,7 +293,7 @@ def build(fig):
 # %% [markdown] slideshow={"slide_type": "slide"}
 # Click the first slider and use the arrow keys. Red: the last ten points of the run.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 panel = fl.panels.Panel(
     build, size=(8.2, 4.2),
     alt="Left: a bowl with a path of gradient descent, its last ten points red. Right: its distance to the minimum.",
@@ -315,7 +315,8 @@ panel.show()
 #
 # On booth, which *is* a quadratic, we start 10⁻⁴ from the minimum and measure the factor by which the distance grows per step, late in the run.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 minimum, etas = booth.minima[0], torch.linspace(0.004, 0.3, 75)
 away = (descend(booth, minimum + 1e-4 * torch.tensor([1.0, 0.0]), etas, 16) - minimum).norm(dim=-1)
 fig, ax = plt.subplots()
@@ -351,7 +352,8 @@ for f in SEVEN:
 # %% [markdown]
 # All seven in one figure, over $\eta$ in units of $2/\lambda_{\max}$:
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "subslide"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "subslide"} tags=["result"]
+print("result")
 fig, ax = plt.subplots(figsize=(8, 3.8))
 styles, colours = ["-", "--", "-.", ":", "-", "--", "-."], [*fl.plots.COLOURS, "black"]
 for (name, ratio), style, colour in zip(growth.items(), styles, colours, strict=True):
@@ -367,7 +369,7 @@ fl.plots.show(
 # %% [markdown]
 # **What you see.** Seven functions, one crossing. To its left, rosenbrock and beale lag behind: their flat direction has hardly moved in 200 steps. To its right two curves go on rising, and five level off: they leave their minimum *but do not go far*.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 edges = [(near_one[ratio < 1].max() + near_one[ratio > 1].min()).item() / 2 for ratio in growth.values()]
 farthest = max(abs(e - 1) for e in edges)
 half_a_grid_step = (near_one[1] - near_one[0]).item() / 2
@@ -381,7 +383,8 @@ fl.claims.declare(
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # What becomes of those that leave? We stay 5 % above the edge for 500 steps, from the panel's start, and look at the last three points. "Flies off": more than 100 away. "Bounces": less than 1 away, and back where it was two steps ago, to within a hundredth of a step.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 fate, jumps = {}, {}
 for f in SEVEN:
     eta = torch.tensor([2.1 / sharpest[f.name]])
@@ -437,7 +440,8 @@ table.round(3)
 # %% [markdown]
 # One row per function, at its global minimum. As a picture:
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "subslide"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "subslide"} tags=["result"]
+print("result")
 fig, ax = plt.subplots(figsize=(7.4, 3.8))
 ax.hlines(table.index, table["λ_min"], table["λ_max"], color=fl.plots.GREY, lw=2)
 ax.plot(table["λ_min"], table.index, "o", mfc="white", mec=fl.plots.ORANGE, mew=2, ms=13, label="λ_min")
@@ -454,7 +458,7 @@ print(largest.settle(table["λ_max"].max()))
 # %% [markdown]
 # **What you see.** Seven minima of one and the same value, and curvatures over almost three powers of ten. The length of each line is the condition number: sphere and rastrigin are round, rosenbrock is a knife-edge in one direction and nearly flat in the other. It is at once the *sharpest* of the seven by $\lambda_{\max}$ and the second flattest by $\lambda_{\min}$: "sharp" is a property of a direction.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 assert table["f(θ*)"].abs().max() < 1e-20
 fl.claims.declare(
     "02.2", "at global minima of equal value 0 λ_max differs markedly between the seven functions",
@@ -477,7 +481,7 @@ four.round(2)
 # %% [markdown]
 # Same function, same value 0 (up to rounding), and four different bowls. Notice also *which* is the flattest: by λ_max it is the second, by the trace it is the first. Which of them counts depends on the argument: notebook 01's cost of noise, ½σ²h in one dimension, becomes ½σ² tr H in two (noise shakes every direction), while the speed limit above asks for λ_max.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 assert four["f(θ*)"].abs().max() < 1e-20
 fl.claims.declare(
     "02.3", "equally optimal minima of one and the same function differ in sharpness",
@@ -515,7 +519,8 @@ order = fl.predictions.ask(
 # %% [markdown]
 # *Declared before the run:* we speak of "another order" if more than a quarter of the 21 pairs of functions swap places, where a random order would swap half.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 from itertools import combinations
 
 table["λ_max / sd"] = table["λ_max"] / table["sd of f"]
@@ -528,7 +533,8 @@ table[["λ_max", "sd of f", "λ_max / sd"]].map("{:.4g}".format)
 # %% [markdown]
 # Both orders side by side, the sharpest at the top:
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "subslide"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "subslide"} tags=["result"]
+print("result")
 fig, ax = plt.subplots(figsize=(7.4, 4.4))
 for name, left, right in zip(table.index, raw.rank(), scaled.rank(), strict=True):
     direction = int(np.sign(right - left))
@@ -547,7 +553,7 @@ fl.plots.show(
 # %% [markdown]
 # **What you see.** Dashed blue: functions that lose rank once their scale is taken out; solid orange: those that gain. Rosenbrock falls from the top to the middle, beale to the bottom: both are enormous in the corners of the square, and beside that their minimum is a gentle place. The sphere climbs from last to third without having changed at all.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fl.claims.declare(
     "02.4", "dividing each function by its standard deviation puts the seven in another order of sharpness",
     len(swapped) / 21, "holds", above=0.25, below=0.75,
@@ -558,7 +564,7 @@ fl.claims.declare(
 # %% [markdown]
 # So *which* function is the sharper one is not answered by the functions alone. But C1 does not need an order. It needs a difference, and by the same threshold as before:
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fl.claims.declare(
     "02.5", "per standard deviation, too, λ_max differs markedly between the seven functions",
     scaled.max() / scaled.min(), "holds with a caveat", above=10,
@@ -582,7 +588,7 @@ for a in widths:
 # %% [markdown]
 # One dot per function; the slider is the half-width of the square.
 
-# %%
+# %% jupyter={"source_hidden": true}
 def build_square(fig):
     ax = fig.subplots()
     names = [f.name for f in SEVEN]
@@ -601,7 +607,7 @@ def build_square(fig):
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # Drag it from the right to the left.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fl.panels.Panel(
     build_square,
     alt="Seven dots on a logarithmic axis: sharpness without units, measured on a square around each minimum.",
@@ -617,6 +623,7 @@ fl.panels.Panel(
 # Three questions on paper, with a check that tells you *what kind* of mistake it sees.
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
 learning_rate = fl.exercises.Exercise(
     "02.learning_rate",
     answer=2 / 18,
@@ -651,6 +658,7 @@ learning_rate.check(answer)
 # </details>
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
 kappa = (54 + 800**0.5) / (54 - 800**0.5)
 bowl = fl.exercises.Exercise(
     "02.bowl",
@@ -686,6 +694,7 @@ bowl.check(answer)
 # </details>
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
 def _form(H, v):
     return v @ H @ v
 

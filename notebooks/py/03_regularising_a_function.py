@@ -197,7 +197,7 @@ assert torch.allclose(sam[-1].abs(), bounce, atol=1e-8) and torch.allclose(sam[-
 # %% [markdown]
 # Thirty-two parabolas in one batch, and the formula holds to eight digits on each. The picture of one of them, and of all:
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
 one = 7  # the parabola that is drawn on the left
 left.plot(torch.stack(plain)[:40, one], "-", label="gradient descent")
@@ -238,7 +238,7 @@ assert ((spread / formula - 1).abs() < 4 * (2 / chains) ** 0.5).all()
 # %% [markdown]
 # The assertion has passed. Set beside the bounce of SAM, the same axis gives another picture:
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 grid = torch.linspace(0.4, 17, 300, dtype=torch.float64)
 fig, ax = plt.subplots()
 ax.loglog(grid, (eta * sigma**2 / (grid * (2 - eta * grid))).sqrt(), "-", label="√V, formula")
@@ -326,7 +326,7 @@ paths = {rule: walk(rule, [top * i / 8 for i in range(9)])[::10] for rule, top i
 # %% [markdown]
 # The panel draws one chain on the surface, and beside it the trace `a² + b²`, averaged over the 64 chains. Move the strength, then change the regulariser.
 
-# %%
+# %% jupyter={"source_hidden": true}
 def build(fig):
     left, right = fig.subplots(1, 2)
     a, b = (torch.linspace(low, high, 150, dtype=torch.float64) for low, high in ((0, 4), (-0.6, 2.4)))
@@ -357,7 +357,8 @@ def build(fig):
 # %% [markdown]
 # Everything that the panel shows is measured on the clean loss, and the train loss stands below it.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "slide"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "slide"} tags=["result"]
+print("result")
 fl.panels.Panel(
     build,
     alt="left: the valley of the product model with the trail of the minimiser; right: the trace over the steps",
@@ -370,7 +371,8 @@ fl.panels.Panel(
 # towards the star, and the stronger they are, the faster. Gradient noise of the same strength as label noise wanders along the valley, up and down, and its average trace
 # does not fall to the floor. Try strong weight decay: the trace goes *below* 2, because the end has left the valley, and the loss below the picture shows what that costs.
 
-# %% jupyter={"outputs_hidden": true}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["result"]
+print("result")
 final = {rule: path[-20:, -1].square().sum(-1).mean().item() for rule, path in paths.items()}
 for rule, trace in final.items():
     print(f"{rule[:-2]:<14}  ends at tr H = {trace:.2f}")
@@ -438,7 +440,7 @@ best_curvature = well.hessian(best)[:, 0, 0]
 # %% [markdown]
 # In this panel `λ` moves the penalised loss. The dots are where descent ends from the outermost start on each side.
 
-# %%
+# %% jupyter={"source_hidden": true}
 def build_well(fig):
     left, right = fig.subplots(1, 2)
     t = torch.linspace(-2.2, 1.0, 300, dtype=torch.float64)
@@ -468,7 +470,8 @@ def build_well(fig):
 # %% [markdown]
 # Drag slowly between 0.2 and 0.3.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "slide"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "slide"} tags=["result"]
+print("result")
 fl.panels.Panel(
     build_well,
     alt="left: double well with and without penalty and where descent ends; right: clean curvature there against λ",
@@ -483,7 +486,8 @@ fl.panels.Panel(
 # The flat valley lasts as long as its slope can hold against the pull `2λ|θ|` towards 0, so it is gone beyond the largest value of `f′(θ)/(2|θ|)` on its
 # right flank. That gives the switch without any descent:
 
-# %% jupyter={"outputs_hidden": true}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["result"]
+print("result")
 top = -2.5 + 5**0.5  # the top of the barrier, where f′ = 0
 flank = torch.linspace(-1.5, top, 10_001, dtype=torch.float64)[:, None]
 closed = (well.gradient(flank) / (2 * flank.abs())).max().item()
@@ -494,7 +498,8 @@ print(switch.settle(lambdas[share == 1][0].item()))
 # %% [markdown]
 # Now all starts together. The claim will be about the clean curvature; the curve of the penalised loss is drawn only to show what the wrong ruler says.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "slide"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "slide"} tags=["result"]
+print("result")
 mean = curvature.mean(1)
 fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6))
 left.plot(lambdas, share, "-", label="100 starts of descent")
@@ -519,7 +524,8 @@ fl.plots.show(fig, alt="left: share of starts that end in the sharp valley, with
 #
 # The sentences and bounds from above. The first is in the spirit of the paper's C3, "regularised models often end in sharper minima"; mind its caveat.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 print(valley.settle("the sharp one" if (best[:, 0] > top).all() else "it depends on λ"))
 wide = torch.linspace(0.02, 2, 100, dtype=torch.float64)
 ratio = torch.stack([well.hessian(lowest(well, lam))[0, 0] for lam in wide]) / well.hessian(well.minima[0])
@@ -536,7 +542,8 @@ fl.claims.declare(
 # %% [markdown]
 # And the second. It is declared as *does not hold here*: a tested result as well.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 fl.claims.declare(
     "03.2", "descent on f + λθ² ends sharper, on average over 100 starts, than on f, at each λ from 0.01 to 0.5",
     (mean[1:] / mean[0]).min().item(), "does not hold here", above=1.0,
@@ -546,7 +553,8 @@ fl.claims.declare(
 # %% [markdown]
 # **Where the first claim ends.** A strong penalty drags the lowest point out of the bottom and up the flank, where the clean loss is less curved:
 
-# %% jupyter={"outputs_hidden": true}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["result"]
+print("result")
 for strength in (0.5, limit, 2.0):
     point = lowest(well, strength)
     print(f"λ = {strength:.2f}   θ = {point.item():+.2f}   clean curvature {well.hessian(point).item():+.2f}", end="   ")
@@ -558,7 +566,8 @@ for strength in (0.5, limit, 2.0):
 # %% [markdown]
 # **The control.** Mirror the situation: move the centre to +0.5, so that the *flat* valley is the near one. Nothing else changes.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "subslide"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "subslide"} tags=["result"]
+print("result")
 for centre in (-0.5, 0.5):
     f = fl.functions.double_well(centre=centre)
     point = lowest(f, 0.1)
@@ -599,7 +608,7 @@ print(f"predicted share in the flat valley: {predicted:.3f}")
 # %% [markdown]
 # The picture over all steps:
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fig, ax = plt.subplots()
 for start, style, name in ((0, "-", "started in the flat one"), (1, "--", "started in the sharp one")):
     ax.plot(in_flat[:, start].mean(1), style, label=name)
@@ -611,7 +620,7 @@ fl.plots.show(fig, alt="the share of walkers in the flat valley, from two starts
 # %% [markdown]
 # **What you see.** The two groups forget where they started, and meet near the prediction (a little above it: the formula is for small `η`). The sharp valley is left sooner, and that is all that is needed.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 visits = in_flat[-500:].mean(0).flatten()  # one value per chain
 occupied = fl.Estimate(visits.mean().item(), visits.std().item() / len(visits) ** 0.5)
 assert abs(occupied - predicted) < 0.04  # the formula is for small η
@@ -652,7 +661,8 @@ every = torch.stack(every, 1)  # (step size, 20, radius, valley, start)
 # %% [markdown]
 # For each step size: the radius at which each valley is given up, and from the sharp bottom, how many of the 111 radii bring all six starts to the flat valley.
 
-# %% jupyter={"outputs_hidden": true}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["result"]
+print("result")
 away = ((every.mean(1) - well.minima[:, None]).abs() > 0.5).any(-1)  # (step size, radius, valley)
 given_up = radii[away.int().argmax(1)]  # (step size, valley)
 arrived = ((every[:, :, :, 1] - well.minima[0]).abs() < 0.5).all(-1).all(1).sum(-1)
@@ -665,7 +675,7 @@ thrown_out = radii[(last[-1, :, 1] < -2.2).any(-1)][0].item()
 # %% [markdown]
 # One helper draws the last positions over `ρ`; we will use it twice.
 
-# %%
+# %% jupyter={"source_hidden": true}
 def draw(ax, side, low, high):
     chosen = (radii >= low - 1e-9) & (radii <= high + 1e-9)
     x = radii[chosen][None, :, None].expand(20, -1, 6)
@@ -680,7 +690,8 @@ def draw(ax, side, low, high):
 # %% [markdown]
 # The result, up to a radius that is a little smaller than the flat valley:
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "slide"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "slide"} tags=["result"]
+print("result")
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True)
 for ax, side, name in zip(axes, (1, 0), ("sharp", "flat"), strict=True):
     draw(ax, side, 0, 1.18)
@@ -701,7 +712,8 @@ print(radius.settle(rho_sharp))
 # Why on top? To the right of the top, uphill is left: SAM looks across the top, where the slope drives it left. To the left of the top it is the other way round. So the top
 # *attracts*.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 assert (arrived[:2] == 0).all() and (arrived[2:] > 0).all()  # what the caveat says
 fl.claims.declare(
     "03.4", "SAM gives up the sharp valley at a smaller radius ρ than the flat one, at each of four step sizes",
@@ -727,7 +739,7 @@ traces = quiet.square().sum(-1)
 # %% [markdown]
 # The largest of the 200 traces is what we declare.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fl.claims.declare(
     "03.5", "label noise slides the product model along its valley to the flattest minimum",
     traces.max().item(), "holds", below=2.02,
@@ -744,7 +756,7 @@ fl.claims.declare(
 # SAM with a radius larger than both valleys. It looks `ρ` uphill, over the barrier, into the other valley. What does it do? We start at the flat bottom; the data
 # are in the sweep above.
 
-# %% slideshow={"slide_type": "slide"}
+# %% slideshow={"slide_type": "slide"} jupyter={"source_hidden": true}
 fig, ax = plt.subplots(figsize=(6.5, 4))
 draw(ax, 0, 1.1, 2.2)
 ax.plot(radii, 0.5 - radii, "-", color=fl.plots.ORANGE, lw=7, alpha=0.4, zorder=1, label="sharp bottom − ρ")
@@ -776,6 +788,7 @@ for i in (65, 75, 85):
 # A colleague trains on `f(θ) + λθ²` with `λ = 0.3`, and reports the curvature of the training objective at the solution: 6.0. Which sharpness should the report state?
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
 ruler = fl.exercises.Exercise(
     "03.ruler",
     answer=6.0 - 2 * 0.3,
@@ -814,6 +827,7 @@ ruler.check(answer)
 # it, taken at the point **where you are**. `gradient` is a function; `theta` is a tensor.
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
 def _look(theta, gradient, rho):
     return theta + rho * gradient(theta) / gradient(theta).norm()
 
@@ -872,6 +886,7 @@ both.check(step)
 # For small `λ` the sharp valley is the lower one of `f + λθ²`, since it is nearer to 0. But the flat valley gives way more easily. At which `λ` are the two *penalised* depths equal?
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
 order = fl.exercises.Exercise(
     "03.order",
     answer=10 / 11.5,
@@ -943,5 +958,6 @@ order.check(answer)
 #
 # Your predictions beside what came out:
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "slide"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "slide"} tags=["result"]
+print("result")
 fl.predictions.compare()

@@ -228,7 +228,7 @@ better = [[fl.curvature.trace(loss, samples=n, seed=10 * s).item() for s in seed
 # %% [markdown]
 # The error below is the root mean square over the repeats, in percent of the exact trace.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fig, ax = plt.subplots()
 for name, found, mark in (("Hutchinson", plain, "o"), ("Hutch++", better, "s")):
     rms = 100 * np.sqrt(np.mean(np.square(np.array(found) / exact - 1), axis=1))
@@ -295,7 +295,7 @@ level = three(points)
 # %% [markdown]
 # Each line is one seed; the right-hand picture sets curvature over the train loss, so read it from right (untrained) to left.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fig, (left, after) = plt.subplots(1, 2, figsize=(9.5, 3.7))
 margin = np.linspace(-4, 8, 200)
 left.plot(margin, np.log1p(np.exp(-margin)), color=fl.plots.GREY, ls=":", label="loss ℓ(m)")
@@ -319,7 +319,7 @@ fl.plots.show(fig, alt)
 #
 # So "trained less far" does not simply mean "sharper": it depends on the side of the peak. Two claims. (Here and below, the bounds are round numbers that we fixed *after* pilot runs of this recipe. So the claims of this notebook guard what was seen; they are no test of a forecast.) At the end Gauss-Newton explains `λ_max` to 5 %; and `λ_max` at its peak is more than twice what it is at the start and at the end.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 whole, part = (fl.curvature.eigenvalues(f)[:, 0] for f in (five, fl.curvature.GaussNewton(five)))
 fl.claims.declare(
     "04.1",
@@ -332,7 +332,7 @@ fl.claims.declare(
 # %% [markdown]
 # And the peak:
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fl.claims.declare(
     "04.2",
     "λ_max peaks in the middle of training, at more than twice its first and its final value",
@@ -429,7 +429,8 @@ seen = np.exp(np.interp(np.log(slope), np.log(pairs), np.log(radii)))  # where p
 # %% [markdown]
 # The two dotted lines are the two terms, from `‖∇L‖` and `tr H` alone; nothing is fitted.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "slide"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "slide"} tags=["result"]
+print("result")
 fig, ax = plt.subplots(figsize=(7.5, 4.2))
 blue, orange, purple = fl.plots.BLUE, fl.plots.ORANGE, fl.plots.PURPLE
 ax.loglog(radii, singles, color=blue, marker="o", ls="-", label="plain |L(θ+ε) − L(θ)|/ρ")
@@ -451,7 +452,7 @@ print(takeover.settle(cross), f"The antithetic pairs reach the slope at ρ = {se
 #
 # Two claims: at ρ = 0.005 the measure equals `sqrt(2/π)‖∇L‖/√P` within 10 %; and ρ\* lies above 0.005.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 traces = fl.curvature.trace(five, samples=60)
 slopes = (2 / np.pi / P) ** 0.5 * fl.sharpness.gradient_norm(five)
 draws = fl.sharpness.random_direction(five, rho=0.005, samples=400)
@@ -466,7 +467,7 @@ fl.claims.declare(
 # %% [markdown]
 # What this means for a table of "SAM-sharpness at ρ = 0.005": it ranks networks by how far they are from stationary, which is a fact about the end of training.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fl.claims.declare(
     "04.4",
     "the radius ρ* at which curvature takes over from the slope lies above 0.005 in these networks",
@@ -652,7 +653,7 @@ assert ((maps > 0.5) == (maps[4, 4] > 0.5)).all()
 # Left: the decision map (the black line is where the network changes its mind; colour is its confidence). Right: every dial relative to its own value at `a = c = 1`, on a logarithmic axis.
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 def build(fig):
     left, right = fig.subplots(1, 2, width_ratios=[1, 1.15])
     box = {"origin": "lower", "extent": (-2, 3, -1.3, 1.8), "aspect": "auto"}
@@ -682,7 +683,7 @@ def build(fig):
 # %% [markdown] slideshow={"slide_type": "slide"}
 # Move `a` first and watch which bars stay. Then move `c`.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fl.panels.Panel(
     build,
     "decision map of two moons beside bars for seven dials: under layer rescaling four dials rise",
@@ -751,7 +752,8 @@ for name in [*changes][1:]:
 # %% [markdown]
 # ✓ survives. ✗ with the factor by which the measure changed (geometric mean of three seeds).
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "slide"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "slide"} tags=["result"]
+print("result")
 import pandas as pd
 
 whole = pd.DataFrame(kept).loc[MEASURES].all(axis=1).sum()
@@ -769,7 +771,7 @@ pd.DataFrame({name: verdict(name) for name in kept}).rename(fl.sharpness.SYMBOLS
 #
 # Two claims about the first column: four measures move by less than 10⁻⁶, and the other four by more than a factor of 1.5.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 relative = ["adaptive worst case", "fisher rao", "relative flatness raw", "relative flatness"]
 fl.claims.declare(
     "04.5",
@@ -781,7 +783,7 @@ fl.claims.declare(
 # %% [markdown]
 # And the four that live in weight space:
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 stepwise = ["lambda max", "trace", "random direction", "worst case"]
 fl.claims.declare(
     "04.6",
@@ -794,7 +796,7 @@ fl.claims.declare(
 # %% [markdown]
 # The third is about the whole table: take for each measure the change that moves it most. Even the steadiest of the eight moves by more than a factor of 1.5. (Factors are compared by their logarithms. As plain numbers they differ so much between seeds that the interval of three would include anything: in a pilot run that version came out as inconclusive.)
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 moved = np.max([abs(np.log10(f[MEASURES])) for f in factors.values()], axis=0)
 fl.claims.declare(
     "04.7",
@@ -828,7 +830,8 @@ assert (share == 1).all() and (np.ptp(test_share, axis=0) == 0).all()
 # %% [markdown]
 # The assertion says: at every `c`, all training images are right, and the test accuracy is the same number. One line per seed.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "slide"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "slide"} tags=["result"]
+print("result")
 fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.9))
 sides = ("training images (all right)", top, level), ("test images (a few wrong)", test_top, test_level)
 for ax, (title, tops, levels) in zip(axes, sides):
@@ -852,7 +855,7 @@ print(powers.settle(np.log10(top[-1] / top[2]).mean()))
 # %% [markdown]
 # Two claims: on the training images `λ_max` falls by more than a factor of 10 from `c = 0.5` to 8; on the test images it rises from `c = 1` to 8.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fl.claims.declare(
     "04.8",
     "logits × c: from c = 0.5 to 8, λ_max falls by more than 10 times, and no decision changes",
@@ -866,7 +869,7 @@ fl.claims.declare(
 # %% [markdown]
 # The other side of the same coin:
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fl.claims.declare(
     "04.9",
     "where some images are wrong, a larger logit scale makes the loss sharper: "
@@ -912,7 +915,7 @@ print("λ_max", *[f"{value:.7f}" for value in stuck[:, 0]], f" floor {floor:.7f}
 # %% [markdown]
 # One thousandth of the labels decides what `λ_max` of all of them is:
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fl.claims.declare(
     "04.10",
     "with one wrong label in 1,000, λ_max at c = 8 is the residual of that one image: "
@@ -945,6 +948,7 @@ fl.claims.declare(
 # Answer with a set of letters, such as `{"A", "B"}`. You may use `rescale_layer(loss, a)` to find out.
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
 survivors_ticked = fl.exercises.Exercise(
     "04.ticks",
     answer={"D", "E", "F", "G"},
@@ -984,6 +988,7 @@ survivors_ticked.check(ticks)
 # `fl.sharpness.average` takes ρ as the standard deviation of *each coordinate* of the noise, `δ_i = ρ g_i`. `random_direction` and `worst_case` take ρ as the *length* of the step. Suppose that a table says "ρ = 0.002 per weight". Write `as_length(rho, P)`, the length that such noise has, approximately, for `P` weights.
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
 two_rhos = fl.exercises.Exercise(
     "04.rho",
     answer=lambda rho, P: rho * P**0.5,
@@ -1029,6 +1034,7 @@ two_rhos.check(as_length)
 # Two classes, cross-entropy, `m` = logit of the right class minus the other. Write `weight(m)`, the second derivative `ℓ''(m)` of the loss by the margin: what the Gauss-Newton part is multiplied with. (`torch.exp`, or `math.exp`: `m` is a number.)
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
 import math
 
 

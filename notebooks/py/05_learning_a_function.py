@@ -181,7 +181,7 @@ ratio = S / ((2 / torch.pi / P) ** 0.5 * torch.tensor(rows["gradient norm"]))  #
 # %% [markdown]
 # One line for each network.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fig, ax = plt.subplots(figsize=(7, 3.8))
 raw_rows = torch.arange(42) % 14 < 7
 ax.loglog(radii, ratio[:, raw_rows], color=fl.plots.BLUE, ls="-", lw=1.2, alpha=0.7)
@@ -199,7 +199,7 @@ fl.plots.show(fig, alt)
 #
 # Bound set before the run: the median of the ratio over a seed's 14 networks is 1 within 15 % at ρ = 0.0005.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fl.claims.declare(
     "05.1",
     "at ρ = 0.0005 the paper's random-direction sharpness is the gradient norm: "
@@ -211,7 +211,8 @@ fl.claims.declare(
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ### What of the order survives?
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 means = sharp.log().mean(0).exp()  # geometric mean of three seeds
 fig, ax = plt.subplots(figsize=(7.6, 4.4))
 ranks = means.argsort(dim=1).argsort(dim=1) + 1
@@ -234,7 +235,7 @@ print(f"Kendall's τ for three seeds: {', '.join(f'{t:.2f}' for t in taus)}.", o
 # **What you see.** On the left the range of `λ_max` is enormous, on the right it is small, and the lines cross. (Dashed blue: functions that lose rank; solid orange: those that gain.) Three claims, bounds set before the run on these seeds. *Markedly* means, as in notebook 02, a factor of more than 10. C1 is about *equally optimal* solutions, so only functions with R² above 0.95 in the kind of targets concerned are compared.
 
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 def spread(kind):
     ratios = [sharp[s, kind][fit[s, kind] > 0.95] for s in range(3)]
     return [(r.max() / r.min()).item() for r in ratios], [len(r) for r in ratios]
@@ -254,7 +255,7 @@ fl.claims.declare(
 # %% [markdown]
 # The same question without units:
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 ratios, learned = spread(1)
 fl.claims.declare(
     "05.3",
@@ -269,7 +270,7 @@ fl.claims.declare(
 # %% [markdown]
 # And the order. We say that it *survives* if τ, over the seeds, lies above 0.5 (three of four pairs in the same order).
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fl.claims.declare(
     "05.4",
     "the order of the seven functions by λ_max survives standardisation (Kendall's τ above 0.5)",
@@ -357,7 +358,7 @@ assert torch.allclose(torch.linalg.eigvalsh(found)[:, 1], a**2 + b**2)
 # %% [markdown]
 # The assertion says: all 25 runs found a perfect fit, and their `λ_max` is $a^2 + b^2$.
 
-# %% slideshow={"slide_type": "subslide"}
+# %% slideshow={"slide_type": "subslide"} jupyter={"source_hidden": true}
 fig, ax = plt.subplots(figsize=(6.5, 3.6))
 ax.plot(eta, 2 / eta, color="black", ls="-", label="edge 2/η")
 ax.plot(eta, a**2 + b**2, color=fl.plots.BLUE, marker="o", ls="none", label="λ of the minimum found")
@@ -413,7 +414,7 @@ sweep_fit = fit_at[:, :36].reshape(-1, 9, 4)
 # Left: `λ_max` during training, for one η. Right: `λ_max` at one moment, for all η. The black line is the edge in both. First the two frames:
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 def frame(fig):
     left, right = fig.subplots(1, 2, width_ratios=[1.15, 1], sharey=True)
     left.set(xlim=(4.3, 7000), xlabel="step of training", ylabel="λ_max")
@@ -431,7 +432,7 @@ def frame(fig):
 # %% [markdown]
 # Then what moves: four curves with their present end, four rows of dots, the edge, and a line that marks η on the right.
 
-# %%
+# %% jupyter={"source_hidden": true}
 COLOURS = [fl.plots.RED, fl.plots.ORANGE, fl.plots.BLUE, fl.plots.PURPLE]
 SHAPES = [("-", "D", 9), ("--", "s", 13), ("-", "o", 19), ("-.", "^", 9)]
 
@@ -458,7 +459,7 @@ def build(fig):
 # And how it moves: everything is looked up, nothing is trained.
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 def mover(lines, ends, rows, edge, here, word):
     def update(eta, step):
         i, k = etas.index(eta), moments.index(step)
@@ -478,7 +479,8 @@ def mover(lines, ends, rows, edge, here, word):
 # %% [markdown] slideshow={"slide_type": "slide"}
 # Start with the smallest η and turn it up. Then leave η at 0.1 and move the step.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 fl.panels.Panel(
     build,
     "top eigenvalue of four functions over training steps, and over learning rates: "
@@ -499,7 +501,8 @@ fl.panels.Panel(
 #
 # *Tried before:* the last three of the functions with other points and another seed, η from 0.01 to 0.4 (from 0.2 on, some runs diverged). So the settings are chosen with knowledge; the five seeds and the points below are new. `λ_max` is averaged over the last four moments, since it wobbles about the edge. Bound: $\lambda_{\max}\,\eta/2$ is 1 within 5 %, for each function.
 
-# %% jupyter={"outputs_hidden": true}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["result"]
+print("result")
 settled = tops[-4:].mean(0)
 
 
@@ -518,7 +521,7 @@ print(together.settle(together.choices[2] if gap < 1.1 else f"the sharpest is {g
 # %% [markdown]
 # Himmelblau's function:
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 def at_the_edge(id, name):
     there = [k for k, (f, eta, _) in enumerate(jobs) if (f.name, eta) == (name, 0.1)]
     quality = fit_at[-1, there]
@@ -549,7 +552,7 @@ at_the_edge("05.7", "rosenbrock")
 #
 # At η = 0.01 the edge is at 200, out of reach in 4,000 steps. Bound: the sharpest of the three has at least 1.25 times the `λ_max` of the flattest, while all lie below the edge (the assertion).
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 below = np.array([ending(f.name, 0.01) for f in trio])
 assert (below < 0.95 * 2 / 0.01).all()
 fl.claims.declare(
@@ -633,7 +636,7 @@ path = torch.stack([r_squared(gentle.loss(step=k)) for k in every])
 # %% [markdown]
 # `path` holds R² at every kept step, `(step, network)`. One network of each function:
 
-# %% slideshow={"slide_type": "subslide"}
+# %% slideshow={"slide_type": "subslide"} jupyter={"source_hidden": true}
 fig, ax = plt.subplots(figsize=(7.5, 3.8))
 for j, name in enumerate(names):
     style = ["-", "--", "-.", ":"][j % 4]
@@ -683,7 +686,7 @@ assert all(highest[names[j]] < 0.95 * 2 / eta for j in kept)
 # Now the picture, as a panel: the slider is the level of R² at which all are compared.
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 def build_energy(fig):
     ax, marks, heights = fig.subplots(), [0.2, 0.5, 1, 2, 5, 10, 30], [10, 30, 100, 300]
     ax.set(xscale="log", yscale="log", xlim=(0.14, 50), ylim=(5.8, 900))
@@ -708,7 +711,7 @@ def build_energy(fig):
 # What moves, and where the names stand:
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 def energy_mover(row, seven, cloud, words):
     def update(level):
         values = equal[levels.index(level)].numpy()
@@ -728,7 +731,8 @@ def energy_mover(row, seven, cloud, words):
     return update
 
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 fl.panels.Panel(
     build_energy,
     "top eigenvalue at equal R squared over Dirichlet energy, for seven functions and four waves: "
@@ -741,7 +745,8 @@ fl.panels.Panel(
 #
 # The bound, set before: over the seeds, τ between `λ_max` and the predicted order lies above 0.6. The honest unit of *evidence* is the function, and there are only six, so the claim also gives the p-value of τ for the means: the share of all orders of six that would agree at least as well.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 from scipy.stats import kendalltau
 
 taus = [tau(seed[kept], energies[kept]) for seed in equal[main]]
@@ -766,7 +771,7 @@ fl.claims.declare(
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # Six functions are few, and they differ in more than their energy. So the dial: the same wave, steeper and steeper. Bound, set before: from k = 0.5 to 2, `λ_max` at equal R² grows by more than a factor of 5.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 first, final = kinds.index("wave k = 0.5"), kinds.index("wave k = 2")
 growth = (equal[main][:, final] / equal[main][:, first]).tolist()
 fl.claims.declare(
@@ -802,7 +807,7 @@ print(f"τ of λ_max with the energy, at equal time (1,000 steps): {same_time:.2
 #
 # If energy were *the* complexity that decides, two functions of equal energy would be equally sharp. Two of our eleven have nearly the same:
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 pair = ["beale", "wave k = 2"]
 one, other = (equal[main][:, kinds.index(name)].log() for name in pair)
 print(", ".join(f"{name}: energy {E[name]:.2f}" for name in pair))
@@ -836,7 +841,8 @@ assert torch.allclose(r_squared(scaled), r_squared(scaled)[0].expand(25))
 # %% [markdown]
 # The assertion says: all 25 networks have the same R².
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 fig, ax = plt.subplots(figsize=(6.5, 3.6))
 ax.loglog(scales, turned, color=fl.plots.BLUE, ls="-", marker="o", ms=5, label="λ_max, sphere network")
 ax.loglog(scales, turned[-1] * (scales / scales[-1]) ** 2, color=fl.plots.GREY, ls=":", label="∝ s²")
@@ -849,7 +855,8 @@ fl.plots.show(fig, alt)
 # %% [markdown]
 # **What you see.** Neither line is right everywhere. For small $s$ the curvature does not notice the unit, for large $s$ it grows with $s^2$. Why two regimes? Cut the Hessian into blocks: weights in front of the head, weights of the head, and the mixed part. Do **exercise 3** now if you want to find the three factors yourself. Here they are in float64, for $s = 2$ and a small network:
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "subslide"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "subslide"} tags=["result"]
+print("result")
 tiny = fl.models.mlp(2, 8, 8, 1, activation="tanh", seed=0).double()
 front, y = 2 * 8 + 8 + 8 * 8 + 8, goal["himmelblau"].double()
 with torch.no_grad():
@@ -880,6 +887,7 @@ fl.claims.declare(
 # You find a network on a server. Its log says "plain full-batch gradient descent", the learning rate is missing. During the last thousand steps `λ_max` has wobbled about 57, without a trend, while the loss went on falling. Which η was used, most probably?
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
 lost_rate = fl.exercises.Exercise(
     "05.rate",
     answer=2 / 57,
@@ -919,6 +927,7 @@ lost_rate.check(rate)
 # Write `explained(mse, y)`: R² from a mean squared error `mse` and the targets `y`, a tensor. Mind that `mse` is a mean over all samples, so the variance must be one too.
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
 loss_without_unit = fl.exercises.Exercise(
     "05.r2",
     answer=lambda mse, y: 1 - mse / y.var(correction=0),
@@ -969,6 +978,7 @@ loss_without_unit.check(explained)
 # Write `factors(s)`, which returns the list `[front, mixed, head]`: the factor of the Hessian's block of the weights in front of the head, of the mixed block (one derivative by each), and of the head's block.
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
 three_blocks = fl.exercises.Exercise(
     "05.blocks",
     answer=lambda s: [s**2, s, 1.0],

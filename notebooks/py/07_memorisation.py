@@ -131,7 +131,8 @@ for K, shares in wrong.items():
 # %% [markdown]
 # Bands hold 90 % of the draws.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 fig, ax = plt.subplots(figsize=(6.5, 3.4))
 for K, colour, style in ((10, fl.plots.GREY, "--"), (2, fl.plots.BLUE, "-")):
     low, high = wrong[K].quantile(torch.tensor([0.05, 0.95]), dim=1)
@@ -308,7 +309,7 @@ wrong_back, right_back = given_back(turned), given_back(~turned)  # (marks, netw
 # The map on the left, as in 06: colour is the probability of the inner class, round and triangular marks are the labels *given in training*, red rings the wrong ones.
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 def draw_map(ax):
     image = ax.imshow(maps[0, 4], origin="lower", extent=(-1.25, 1.25) * 2, vmin=0, vmax=1)
     (outer,) = ax.plot([], [], "o", color="white", mec="black", ls="none", ms=6)
@@ -330,7 +331,7 @@ def draw_map(ax):
 # The two curves on the right are the dials: above, what is given back; below, trace and train loss. The dot is the present step.
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 def draw_dials(top, bottom):
     curves = {}
     for ax, name, colour, style in (
@@ -358,7 +359,7 @@ def draw_dials(top, bottom):
 # Together:
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 def build(fig):
     axes = fig.subplot_mosaic([["map", "top"], ["map", "bottom"]], width_ratios=[1.05, 1])
     see_map, see_dials = draw_map(axes["map"]), draw_dials(axes["top"], axes["bottom"])
@@ -377,7 +378,7 @@ def build(fig):
 # %% [markdown] slideshow={"slide_type": "slide"}
 # Three things to do. **(1)** At `w = 0.1`, move the step from the left to the right, and watch the islands rise. When is the trace largest? **(2)** At the last step, move `w`. **(3)** Leave the step in the middle, at about 60, and move `w`: now some networks have fitted and others have not. Is that a fair comparison?
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fl.panels.Panel(
     build,
     "decision map with ringed wrong labels; beside it labels given back, trace and train loss over the steps",
@@ -460,7 +461,8 @@ def powers(table, w, name="trace", against=0):
 # %% [markdown]
 # Each dot is a pair, the line joins the means.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "slide"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "slide"} tags=["result"]
+print("result")
 fig, axes = plt.subplots(1, 2, figsize=(9.5, 4), sharey=True)
 ways = (
     (axes[0], at_end, fl.plots.ORANGE, "o", "-", "both at step 1000"),
@@ -489,7 +491,7 @@ print("same train loss:", by_loss.settle(powers(at_level, 0.2).mean()))
 #
 # The claims, with bounds from the trial run. At `w = 0.2`, against `w = 0`: at equal steps more than a hundred times sharper (a logarithm above 2); at equal train loss more than five times (above 0.7), by either twin; and the first factor is more than ten times the second.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 def about_pairs(values):
     return f"× {10 ** values.mean():.3g} (geometric mean), above 1 in {(values > 0).sum()} of {len(values)} pairs"
 
@@ -508,7 +510,7 @@ fl.claims.declare(
 # %% [markdown]
 # Now with the train loss out of the way:
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 level_loss = [at_level.loc[at_level["good"] & (at_level["w"] == w), "train loss"].mean() for w in (0, 0.2)]
 fl.claims.declare(
     "07.2",
@@ -520,7 +522,7 @@ fl.claims.declare(
 # %% [markdown]
 # The other twin, which is not a moment of training at all:
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fl.claims.declare(
     "07.3",
     "against temperature twins (end of training, logits divided by T, train loss 0.01) they are more than five times sharper, too",
@@ -531,7 +533,7 @@ fl.claims.declare(
 # %% [markdown]
 # And how much of the first number was the train loss:
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 extra = (end_pairs - level_pairs).dropna()
 fl.claims.declare(
     "07.4",
@@ -543,7 +545,7 @@ fl.claims.declare(
 # %% [markdown]
 # The saturation, as a claim. If sharpness *measured* memorisation, it would grow as the damage grows. From `w = 0.1` to `0.5`, does the trace grow by a smaller factor than the test error? (Bound: the logarithm of the quotient is below 0.)
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 grows, errs = (powers(at_level, 0.5, name, against=0.1) for name in ("trace", "test error"))
 fl.claims.declare(
     "07.5",
@@ -567,7 +569,7 @@ at_peak = wrong_back[peak, range(row_of[0.2].start, row_of[0.2].stop)]
 # %% [markdown]
 # Lines are medians over the seeds, bands hold the middle 80 %.
 
-# %% slideshow={"slide_type": "slide"}
+# %% slideshow={"slide_type": "slide"} jupyter={"source_hidden": true}
 fig, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8))
 band, few = fl.plots.band, row_of[0.2]
 band(marks, right_back[:, few], left, color=fl.plots.BLUE, ls="-", label="right labels")
@@ -587,7 +589,7 @@ print("wrong labels given back at the peak of the trace, per seed:", *[f"{v:.0%}
 #
 # Two claims on `w = 0.2`, bounds from the trial: the peak is more than twice the value at the end (a logarithm above 0.3), in networks that have fitted; and at the peak more than half of the wrong labels are given back.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fall = (trace[:, row_of[0.2]].amax(0) / trace[-1, row_of[0.2]]).log10()[path["wrong labels"]["fitted"][-1, row_of[0.2]]]
 fl.claims.declare(
     "07.6",
@@ -600,7 +602,7 @@ fl.claims.declare(
 # %% [markdown]
 # And when it comes:
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fl.claims.declare(
     "07.7",
     "the peak comes late in memorisation: more than half of the wrong labels are already given back there",
@@ -623,7 +625,7 @@ picture = backward(there.theta[example], grid)[0].sigmoid().view(71, 71)
 # %% [markdown]
 # Left, one network with `w = 0.1` (the first seed): small dots are the training points, and the *area* of a disc is the share of its point. Right, all of them.
 
-# %% slideshow={"slide_type": "slide"}
+# %% slideshow={"slide_type": "slide"} jupyter={"source_hidden": true}
 fig, (left, right) = plt.subplots(1, 2, figsize=(9.2, 4.2), width_ratios=[1, 1.1])
 left.imshow(picture, origin="lower", extent=(-1.25, 1.25) * 2, vmin=0, vmax=1, alpha=0.75)
 area = 1500 * shares[example] / shares[example].sum()
@@ -645,7 +647,7 @@ fl.plots.show(fig, "left: large discs at wrong labels and their neighbours; righ
 #
 # The claim for `w = 0.1`: a wrong label weighs more than twice as much as a right one (a logarithm above 0.3).
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 rows = good[good["w"] == 0.1]
 heavier = np.log10((rows["part"] / 0.1) / ((1 - rows["part"]) / 0.9))
 fl.claims.declare(
@@ -671,7 +673,8 @@ for road, table in zip(roads, (at_level, tight_level), strict=True):
 # %% [markdown]
 # Test error over sharpness, for two measures. The two roads begin at the same networks, `f = 0.5` and `w = 0`.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "slide"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "slide"} tags=["result"]
+print("result")
 clean = at_level[at_level["w"] == 0]
 both = {"wrong labels": at_level.query("good"), "tight circles": pd.concat([clean, tight_level]).query("good")}
 looks = {"wrong labels": (fl.plots.RED, "o", "-"), "tight circles": (fl.plots.BLUE, "^", "--")}
@@ -717,7 +720,8 @@ def on_tight_road(name, w, asked="test error"):
 # %% [markdown]
 # For three measures of sharpness and three fractions of wrong labels, the test error of both, averaged over the seeds that have a partner:
 
-# %% jupyter={"outputs_hidden": true}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["result"]
+print("result")
 for name in ("trace", "lambda max", "relative flatness"):
     for w in (0.02, 0.1, 0.2):
         pairs = on_tight_road(name, w)
@@ -730,7 +734,7 @@ print(two.settle("the one with wrong labels" if (gaps > 0).mean() > 0.5 else "th
 # %% [markdown]
 # (Before you generalise, look at `λ_max` with `w = 0.02`, one wrong label in fifty.) The bound from the trial, for `w = 0.2` and the trace: a difference in test error of more than 0.1.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fl.claims.declare(
     "07.9",
     "at equal train loss and equal trace, networks that memorised a fifth of their labels err more than networks on tight circles, "
@@ -743,7 +747,7 @@ fl.claims.declare(
 # %% [markdown]
 # **And κ?** Among networks of the same trace, is κ larger for those that have memorised? This we did *not* ask before the run; we saw it in the picture above. So the bound is the plainest one (a ratio above 1), and the claim a lead for other data, not a test.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 same_trace = on_tight_road("trace", 0.2, asked="relative flatness")
 excess = np.log10(same_trace["wrong labels"] / same_trace["partner"])
 fl.claims.declare(
@@ -776,7 +780,7 @@ off = np.log10(wrong_road["trace"] / line(wrong_road["slope"])).groupby(wrong_ro
 # %% [markdown]
 # All networks at train loss 0.01, as before:
 
-# %% slideshow={"slide_type": "slide"}
+# %% slideshow={"slide_type": "slide"} jupyter={"source_hidden": true}
 fig, ax = plt.subplots(figsize=(7, 4.2))
 two_roads(ax, "slope", "trace")
 ends = np.array([tight_road["slope"].min(), tight_road["slope"].max()])
@@ -790,7 +794,7 @@ fl.plots.show(fig, "trace over input slope: both roads lie on nearly one line, o
 # %% [markdown]
 # **What you see.** Here the two roads run together, if not exactly: half of the labels wrong (the last red mark) stands above the line, and single networks lie farther off. How sharp a network is, at a given train loss, follows how steep the function is that it has learned; *why* the function is steep, for a good reason or a bad one, the sharpness does not say. (That steepness in the input forces curvature was proved in 06. That hardly anything else adds to it is measured, and only here.)
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 spread = np.log10(wrong_road["trace"] / line(wrong_road["slope"]))
 fl.claims.declare(
     "07.11",
@@ -844,7 +848,7 @@ drawn = [
     ("tight circles, f > 0.5", fl.plots.BLUE, "^", medians(tighter, ["factor", "stop"])),
 ]
 
-# %% slideshow={"slide_type": "slide"}
+# %% slideshow={"slide_type": "slide"} jupyter={"source_hidden": true}
 fig, ax = plt.subplots(figsize=(7.5, 4.2))
 for name, colour, mark, found in drawn:
     for fitted, fill in ((True, colour), (False, "none")):
@@ -880,7 +884,7 @@ print(f"without wrong labels, as trained: median tr H {plain['trace'].median():.
 # %% [markdown]
 # The claim, bound from the trial: with `c = 8` they are flatter than the networks of the same seed that never saw a wrong label (a logarithm below 0).
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 flatter = (scaled[-1]["trace"] / plain["trace"]).log10()
 fl.claims.declare(
     "07.12",
@@ -934,6 +938,7 @@ for name, loss in (("as trained", before), ("exchanged", after)):
 # Write `expected_wrong(r, N, K)`: a fraction `r` of `N` labels has been redrawn, uniformly from `K` classes. How many labels are wrong, on average?
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
 count_wrong = fl.exercises.Exercise(
     "07.wrong",
     answer=lambda r, N, K: r * N * (1 - 1 / K),
@@ -989,6 +994,7 @@ count_wrong.check(expected_wrong)
 # Which have memorised wrong labels? Answer with a set of letters, such as `{"A", "B"}`.
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
 memorised = fl.exercises.Exercise(
     "07.who",
     answer={"A", "D"},
@@ -1029,6 +1035,7 @@ memorised.check(letters)
 # Write `at_level(losses, traces, level)`: the trace at the *first* moment at which the train loss is `level` or less, and `None` if that moment never comes. Both lists run over the kept steps. Losses may jump up again (Adam does).
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
 def _first(losses, traces, level, below=lambda loss, level: loss <= level):
     return next((t for loss, t in zip(losses, traces, strict=True) if below(loss, level)), None)
 
@@ -1105,5 +1112,6 @@ level_check.check(at_level)
 # %% [markdown]
 # Your predictions beside what came out:
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "slide"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "slide"} tags=["result"]
+print("result")
 fl.predictions.compare()

@@ -220,7 +220,7 @@ print(f"ECE of base: {100 * ours.mean():.2f} %, seeds from {100 * ours.min():.2f
 # %% [markdown]
 # What the number is made of, for the baselines: each dot is one bin, its size the number of predictions.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 confidence, chosen = base_outputs.softmax(-1).max(-1)
 bins = (confidence * 15).ceil().clamp(1, 15)
 fig, ax = plt.subplots(figsize=(5.5, 3.9))
@@ -273,7 +273,7 @@ print(*[f"{name}: T = {t.mean():.2f}" for name, t in zip(CONTROLS, T)], sep="   
 #
 # The other way to a baseline at a given train loss is to train it for a shorter time. (SAM, whose train loss is *lower*, needs a longer time.) A snapshot from the middle of a run will not do: at that moment the learning rate is still high. So we train base with a whole ladder of lengths, each with **its own complete cosine schedule**, and for each regularised network take the one of its seed whose final train loss is closest.
 
-# %%
+# %% jupyter={"source_hidden": true}
 from tqdm.auto import tqdm
 
 lengths = [80, 86, 92, 98, 105, 112, 120, 128, 140, 154, 170, 187, 206, 226, 249, 274, 301, 331, 364, 400, 440]
@@ -367,7 +367,7 @@ assert off[0] < 0.01 and off[1] < 0.05 and off[2] < 0.1
 # %% [markdown]
 # The others come from `fl.sharpness.table`, one row per network: `λ_max` by the same ten products, the paper's random direction, Fisher-Rao, and normalised κ. Everything on clean images and hard labels; the gradient norm `‖∇L‖` and the train loss stand beside them. The random direction at ρ = 0.005 is the one that 04 unmasked as a gradient norm; we keep it because the paper has it.
 
-# %%
+# %% jupyter={"source_hidden": true}
 MEASURES = ["lambda max", "trace", "worst case", "random direction", "fisher rao", "relative flatness"]
 LABELS = {name: fl.sharpness.SYMBOLS[name] for name in MEASURES}
 KINDS = {"regularised": theta, "early-stopped twin": early.theta, "temperature twin": tempered.theta}
@@ -418,7 +418,7 @@ twenty = {of: rows.droplevel([0, 1]) for of, rows in networks.groupby(level=[0, 
 # One arrow, from base (grey) to the regularised networks (blue). To the right is sharper, down is better; each small dot is a seed. Choose a regulariser and turn up its strength. Where does the arrow point? Then tick **early-stopped twin**: a ghost appears at the same train loss, and a new, dotted arrow runs from the ghost. That second arrow is what the regulariser did beyond changing the train loss.
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 SWEEPS = {"SAM: ρ": (0, RHOS), "weight decay: λ": (1, LAMBDAS), "augmentation: a": (2, AMOUNTS)}
 LOOKS = dict(zip(KINDS, (("o", fl.plots.BLUE), ("D", fl.plots.ORANGE), ("s", fl.plots.PURPLE))))
 home = twenty["regularised", "base"]
@@ -450,7 +450,7 @@ def clouds(ax, kind):
 # The axis of sharpness is relative to base and has the same limits for all measures; the strip on the right shows the train losses of all networks that are in the picture.
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 from matplotlib.patches import FancyArrowPatch
 
 
@@ -478,7 +478,7 @@ def build(fig):
 # What moves. (All numbers are looked up.)
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 def move(start, marks, main, rest, dots, regulariser, strength, measure, early_twin, temperature_twin):
     name, column = where(regulariser, strength), next(c for c, label in LABELS.items() if label == measure)
     unit_of = 10 ** np.log10(home[column]).mean()
@@ -521,7 +521,7 @@ def sentence(name, regulariser, strength, middle, early_twin):
 # %% [markdown] slideshow={"slide_type": "slide"}
 # Turn the strength up slowly, for each regulariser. Then press *twin*.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fl.panels.Panel(
     build,
     "sharpness and test error: an arrow from base to the regularised networks; a tick adds their twins",
@@ -569,7 +569,8 @@ RAW, EARLY, TEMPERED = changes
 # %% [markdown]
 # The arrows of the panel, all five controls at once, each with the 95 % intervals of its tip. Left they start from base; on the right each starts from its *own* early-stopped twin.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "slide"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "slide"} tags=["result"]
+print("result")
 fig, axes = plt.subplots(1, 2, figsize=(10, 4.6), sharex=True, sharey=True)
 for ax, against in zip(axes, changes):
     for j, name in enumerate(FIVE):
@@ -598,7 +599,8 @@ fl.plots.show(fig, "arrows of five controls in sharpness and test error, from ba
 #
 # One row per regulariser, one mark per measure (geometric mean of 20 seeds and its 95 % interval, a small dot for each seed). Black bars: the train loss. Left against base, right against the early-stopped twin. The scale is logarithmic: equal steps are equal factors.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 fig, axes = plt.subplots(1, 2, figsize=(10, 4.8), sharey=True, sharex=True)
 for ax, against in zip(axes, changes):
     fl.plots.forest(changes[against].loc[FIVE, ratios].rename(columns=LABELS), ax)
@@ -615,7 +617,7 @@ fl.plots.show(fig, "factors of six sharpness measures for five regularisers, aga
 # Five claims, one per regulariser, by rule 2: `log₁₀` of the factor in `λ_max`, above 0. A verdict of "does not hold here" means that the interval lies on the other side: *flatter*.
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 def five(id, sentence, column, verdicts, against, **bounds):
     factors = column in MEASURES
     return fl.claims.family(id, sentence, changes[against][column], verdicts, m=1, factors=factors, **bounds)
@@ -624,7 +626,8 @@ def five(id, sentence, column, verdicts, against, **bounds):
 # %% [markdown]
 # The verdicts as we declare them; the cell fails if one of them comes out differently.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 c3 = {"SAM": "does not hold here", "aug": "holds", "aug+SAM": "holds", "wd": "holds", "wd+SAM": "holds"}
 five("08.1", "ends sharper than base (λ_max)", "lambda max", c3, RAW, above=0)
 
@@ -641,7 +644,8 @@ def count(column, against, **bounds):
 # %% [markdown]
 # Both counts, raw and at equal train loss, belong to the answer.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 sharper = [count("lambda max", against, above=0) for against in (RAW, EARLY)]
 print(how_many.settle(["none", "one", "two", "three", "four", "all five"][sharper[0]]))
 fl.claims.declare(
@@ -673,14 +677,15 @@ pd.DataFrame(lines).T.map("{:.3g}".format)
 #
 # Now the five claims by rule 3: the difference in test error, below 0.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 c4 = {"SAM": "inconclusive", "aug": "holds", "aug+SAM": "holds", "wd": "holds", "wd+SAM": "inconclusive"}
 five("08.3", "has a lower test error than base (percentage points)", "test error", c4, RAW, below=0)
 
 # %% [markdown]
 # Three of the five, so by the rule C4 is met for the test error. Mind the sizes, though: weight decay's gain is a small fraction of a point.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 better = [count("test error", against, below=0) for against in (RAW, EARLY)]
 worse_ece, worse_corrupted = (count(metric, RAW, above=0) for metric in ("ECE", "corrupted error"))
 fl.claims.declare(
@@ -696,7 +701,8 @@ fl.claims.declare(
 #
 # The same questions, asked of the early-stopped twin. First the sharpness:
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 c3_twin = dict.fromkeys(FIVE, "does not hold here") | {"aug": "holds", "aug+SAM": "holds"}
 print(at_equal_loss.settle(10 ** changes[EARLY].loc["aug", "lambda max"].mean()))
 five("08.5", "is sharper than its early-stopped twin (λ_max)", "lambda max", c3_twin, EARLY, above=0)
@@ -745,7 +751,7 @@ table
 #
 # "The baseline ends flatter and still does worse on *all* safety metrics." So a regulariser speaks for C5 if it is sharper (`λ_max`) and better on all five metrics, by the table. Threshold: three of the five.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 raw, equal = table.loc[RAW], table.loc[EARLY]
 both = [(part["sharper?", "λ_max"] == "✓") & (part["better?"] == "✓").all(axis=1) for part in (raw, equal)]
 fl.claims.declare(
@@ -761,7 +767,7 @@ fl.claims.declare(
 #
 # The paper's six radii, with the early-stopped twin beside each. Left the train loss, in the middle `λ_max`, on the right the test error; means over the seeds in 95 % intervals, dotted lines the baseline.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fig, axes = plt.subplots(1, 3, figsize=(10.5, 3.6))
 for ax, (column, title) in zip(axes, (("train loss",) * 2, ("lambda max", "λ_max"), ("test error", "test error (%)"))):
     for kind, label, line in zip(KINDS, ("SAM", "early-stopped twin"), ("-", "--")):
@@ -787,7 +793,7 @@ fl.plots.show(fig, "train loss, top eigenvalue and test error over the radius of
 #
 # All 420 networks: 21 settings, 20 seeds. Forget for a moment which regulariser made them.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 def maker(name):
     rho, decay, amount = SETTINGS[name]
     return {0: "base", 1: "SAM", 2: "weight decay", 4: "augmentation"}.get((rho > 0) + 2 * (decay > 0) + 4 * (amount > 0), "pairs")
@@ -837,7 +843,7 @@ pd.DataFrame(found_r, index=LABELS.values()).map("{:+.2f}".format)
 # %% [markdown]
 # The 2023 study reported correlations of sharpness with train loss from 0.67 to 1.0 on its image networks. Bound set before: for `λ_max`, above 0.67.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fl.claims.declare(
     "08.8", "over 21 settings the order of λ_max is the order of the train losses: Spearman above 0.67",
     per_seed("lambda max", "train loss"), "holds", above=0.67,
@@ -884,7 +890,7 @@ for setting in [*sweeps.values(), CONTROLS["aug+SAM"], CONTROLS["wd+SAM"]]:
 #
 # Two claims on this (they were written after a first look at the sweep, so they describe and do not test):
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 weak, strong = change.loc["a = 0.5"], change.loc["a = 2"]
 fits = {name: twenty["regularised", name]["train loss"].mean() for name in ("base", "a = 0.5", "a = 2")}
 display(fl.claims.declare(
@@ -915,6 +921,7 @@ display(fl.claims.declare(
 # | right? | 1 | 1 | 0 | 1 | 1 | 0 | 1 | 0 | 1 | 1 | 0 | 1 |
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
 sure = torch.tensor([0.45, 0.5, 0.5, 0.55, 0.65, 0.7, 0.75, 0.85, 0.9, 0.9, 0.9, 0.95])
 hit = torch.tensor([1.0, 1, 0, 1, 1, 0, 1, 0, 1, 1, 0, 1])
 gaps = [hit[a:b].mean() - sure[a:b].mean() for a, b in ((0, 4), (4, 7), (7, 12))]
@@ -973,6 +980,7 @@ twelve.check(answer)
 # | H | Jensen-Shannon divergence between the two networks' softmax outputs |
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
 warm = fl.exercises.Exercise(
     "08.temperature",
     answer={"A", "D", "E", "F"},
@@ -1016,6 +1024,7 @@ warm.check(ticks)
 # Write `smoothing(L, K)`: the ε at which the *hard-label* train loss of such a converged network is `L` nats.
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
 import math
 
 level_only = fl.exercises.Exercise(
@@ -1087,7 +1096,7 @@ for name, found, off in zip(("aug", "wd"), smoothed.found, smoothed.loss / smoot
 # %% [markdown]
 # Augmentation is far sharper than this third baseline too, and better: whichever of the three ways a plain network is held at that train loss, augmentation ends above it. But look at weight decay. Against the early-stopped twin it was *flatter*; against the smoothed one it is *sharper*, at the same train loss. The train loss alone does not fix the sharpness of a plain network; how it was held there matters too. So "at equal train loss" is not one comparison. State the twin. (A claim, written after a first look.)
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fl.claims.declare(
     "08.10", "weight decay is sharper than a label-smoothed baseline of the same train loss",
     rest.loc["wd", "lambda max"].dropna(), "holds", above=0,

@@ -281,7 +281,7 @@ def rescaled(loss, c):
 # %% [markdown]
 # In double precision there is nothing to see but rounding; the claim's bound, 10⁻⁶ relative to the largest logit, was set before.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 exact = a.first(300).double()
 z = exact.outputs()
 change = max((rescaled(exact, c).outputs() - z).abs().max() / z.abs().max() for c in (1 / 4, 4, 100)).item()
@@ -336,7 +336,7 @@ naive = {n: walk(a, b, again=False) for n, (a, b) in PAIRS.items()}
 # Left the loss, right the error, on the way from A (α = 0) to B (α = 1). Move the slider. Then rescale A: its function stays as it is (the line below says so), and the valleys change places. Grey: A as it is.
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 def build(fig):
     left, right = fig.subplots(1, 2)
     artists = []
@@ -359,7 +359,7 @@ def build(fig):
 # What moves, and the line of text under the picture:
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 def move(artists, pair, scale, alpha):
     values, plain = walks[pair, scale], walks[pair, 1.0]
     k = np.abs(ALPHAS - alpha).argmin()
@@ -378,7 +378,7 @@ def move(artists, pair, scale, alpha):
 # %% [markdown] slideshow={"slide_type": "slide"}
 # Start at `× 1`, then rescale.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fl.panels.Panel(
     build,
     "loss and error along a straight line from network A to network B, train and test; rescaling A moves the hill",
@@ -462,13 +462,13 @@ gaps["temperature twin"] = fl.compare.differences(unmild, LEVELS, rows["temperat
 for against, d in gaps.items():
     print(f"no {against}:", [*d.index[d["train loss"].isna()]] or "none")
 
-
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### The numbers
 #
 # Means over the seeds (of the twins: over those that are matched); errors and ECE in per cent.
 
-# %% jupyter={"outputs_hidden": true}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["result"]
+print("result")
 def means(frame):
     return frame.groupby("control", sort=False)[LEVELS + METRICS].mean()
 
@@ -486,7 +486,8 @@ pd.concat({"end": means(rows["end"]), "early-stopped twin": means(twins)}).map("
 # One row per regulariser, one mark per measure (geometric mean over the seeds and its 95 % interval); black bars: the train loss. From left to right: against base, the early-stopped twin, the temperature twin.
 
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 fig, axes = plt.subplots(1, 3, figsize=(11.5, 4.8), sharey=True, sharex=True)
 for ax, (against, d) in zip(axes, gaps.items()):
     fl.plots.forest(d[LEVELS].loc[FIVE].rename(columns=fl.sharpness.SYMBOLS), ax)
@@ -503,7 +504,8 @@ fl.plots.show(fig, "factors of four sharpness measures for five regularisers, ra
 # The differences in numbers: mean and 95 % interval, first `λ_max`, as factors, beside the verdict of rule 2.
 
 
-# %% jupyter={"outputs_hidden": true}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["result"]
+print("result")
 def judged(measure, against, **bounds):
     """Mean, 95 % interval, n and verdict for each of the five, beside one of the baselines."""
     return fl.compare.family(gaps[against].loc[FIVE, measure], m=1, **bounds)
@@ -521,7 +523,8 @@ pd.DataFrame({f"against {against}": in_numbers("lambda max", against, "×{:.2f} 
 # %% [markdown]
 # And the three safety metrics, in points, with the verdict on "lower by 0.2 points". (A temperature twin decides as base does, so its errors are those of base.)
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 form, beside = "{:+.1f} [{:+.1f}, {:+.1f}]", ["base", "early-stopped twin"]
 pd.DataFrame({(measure, g): in_numbers(measure, g, form, below=-0.2) for measure in METRICS for g in beside}).T
 
@@ -531,7 +534,7 @@ pd.DataFrame({(measure, g): in_numbers(measure, g, form, below=-0.2) for measure
 # %% [markdown]
 # **Which of these become claims?** A claim's verdict is recomputed on every machine. Networks trained in single precision are not quite the same on another processor: rounding alone moves the `λ_max` of one of these runs by 5 to 10 %, with augmentation by 20 % and more. So we ran everything three times: as it is, with another layout of the tensors in memory, and with the initial weights nudged by 10⁻⁷. We declare a verdict where all three runs agree and none of them is a close call. The other differences are in the table; those that barely touch a bound are open.
 
-# %%
+# %% jupyter={"source_hidden": true}
 from IPython.display import display
 
 
@@ -543,7 +546,8 @@ def claims(id, sentence, measure, verdicts, against, about=None, **bounds):
 # %% [markdown]
 # C3, raw, by rule 2. (A verdict of "does not hold here" would mean that the whole interval lies below the bound.)
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 verdicts = {"aug": "holds", "aug+SAM": "holds", "wd+SAM": "inconclusive"}
 sentence = "ends sharper than base (log₁₀ of the factor in λ_max)"
 claims("09.2", sentence, "lambda max", verdicts, "base", above=0.04, about={"C3": "supports"})
@@ -551,7 +555,8 @@ claims("09.2", sentence, "lambda max", verdicts, "base", above=0.04, about={"C3"
 # %% [markdown]
 # So two of the five for certain. Weight decay is the third or not, as the rounding falls: in two of our three runs its interval lay above the bound, and by rule 4 ("three of the five") C3 held; in one it touched the bound, and C3 was open. A verdict that hangs on rounding is none, so we withhold it. What *this* run counts:
 
-# %% jupyter={"outputs_hidden": true}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["result"]
+print("result")
 def counted(measure, against, **bounds):
     """For how many of the five it is established, and for how many not excluded."""
     return fl.compare.counted(judged(measure, against, **bounds)["verdict"])
@@ -563,7 +568,8 @@ print(f"established in this run: {sharper} of the five are sharper than base.", 
 # %% [markdown]
 # Then at equal train loss. The count as an interval: from how many are established to how many are not excluded.
 
-# %% jupyter={"outputs_hidden": true}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["result"]
+print("result")
 for against in ("early-stopped twin", "temperature twin"):
     print("sharper than their {}s: {} to {} of the five".format(against, *counted("lambda max", against, above=0.04)))
 
@@ -584,7 +590,8 @@ claims("09.4", sentence, "lambda max", {"aug": "holds", "aug+SAM": "holds"}, "te
 #
 # The test error, by rule 3. Four seeds leave intervals of two points and more, so a bare count of established improvements would be unfair: "none" would only say that we cannot see. The count again gets an interval.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 verdicts = dict.fromkeys(("SAM", "wd", "wd+SAM"), "inconclusive")
 display(claims("09.5", "has a lower test error than base (points)", "test error", verdicts, "base", below=-0.2))
 better = counted("test error", "base", below=-0.2)
@@ -601,7 +608,8 @@ fl.claims.declare(
 # The barrier of a walk is the largest rise above the straight chord between the losses of its ends. Three pairs of neighbouring seeds, and base → SAM for three seeds; with the statistics measured again, and naively averaged.
 
 
-# %% jupyter={"outputs_hidden": true}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["result"]
+print("result")
 def barrier(a, b, again):
     alphas = np.linspace(0, 1, 5)
     losses = walk(a, b, alphas, again)[0]
@@ -624,7 +632,7 @@ print(halfway.settle(round(wrong.item(), 1)))
 # %% [markdown]
 # Two walks of the panel, with averaged buffers (dashed) and with measured ones:
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fig, axes = plt.subplots(1, 2, figsize=(8, 3.4), sharey=True)
 for ax, name in zip(axes, ("seed 0 → seed 1", "small → large batches")):
     ax.plot(ALPHAS, walks[name, 1.0][0], color=fl.plots.BLUE, ls="-", label="measured again")
@@ -639,7 +647,7 @@ fl.plots.show(fig, "train loss along two walks: averaged batch norm statistics l
 #
 # Three claims.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 seeds, sam = (hills[k, True] for k in walks_between)
 display(fl.claims.declare(
     "09.7", "between baselines of different seeds there is a barrier, also with the statistics measured again (nats)",
@@ -683,7 +691,7 @@ cuts = {normalise: slices(normalise) for normalise in REACH}
 # %% [markdown]
 # One random direction (seed 0) for all.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fig, axes = plt.subplots(1, 2, figsize=(8.5, 3.8), sharey=True)
 for ax, (normalise, lines) in zip(axes, cuts.items()):
     for (name, losses), colour, style in zip(lines.items(), fl.plots.COLOURS, ("-", "--", "-.", ":", (0, (6, 2)))):
@@ -701,7 +709,7 @@ fl.plots.show(fig, "slices: with unit steps the rescaled network looks flat, wit
 #
 # The agreement of A and A × 4 is an identity: `(cW) + α (cD) = c (W + αD)`, and batch norm does not see `c`. In float64:
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 pair = [loss.first(50) for loss in (exact, rescaled(exact, 4.0))]
 ours, theirs = (fl.landscape.line(f, fl.landscape.directions(f, count=1)[0], torch.linspace(-1, 1, 9)) for f in pair)
 fl.claims.declare(
@@ -730,7 +738,7 @@ for name in swa:
 # %% [markdown]
 # Where does it lie? The line from the last weights (α = 0) through the mean (α = 1) and on:
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.8))
 road = np.linspace(-1, 3, 13)
 for ax, name in zip(axes, ("base", "aug")):
@@ -747,7 +755,7 @@ fl.plots.show(fig, "train and test loss on the line from the last weights of a r
 #
 # The bound was set before: flatter by 10 %. (For augmentation the mean has the lower test error in all three of our runs, but by amounts between 0.1 and 1.5 points; flatter or not remained open.)
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 mean, last = (rows[kind].query("control == 'base'") for kind in ("SWA", "end"))
 fl.claims.declare(
     "09.11", "SWA of base is flatter than the last weights (log₁₀ of the factor in λ_max)",
@@ -781,7 +789,7 @@ tops = {"base": largest(base), "early-stopped base": largest(early["aug"])}
 # %% [markdown]
 # The picture:
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fig, axes = plt.subplots(1, 3, figsize=(9.5, 3.4))
 for (name, density), colour, style in zip(densities.items(), fl.plots.COLOURS, ("-", "--")):
     fl.plots.spectrum(density, axes[0], label=name, color=colour, ls=style)
@@ -802,7 +810,7 @@ fl.plots.show(fig, "spectral density of a convolutional network, and the fifteen
 #
 # By rule 7:
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 
 
 def outliers(values):
@@ -847,7 +855,7 @@ frame.map("{:.2f}".format)
 # %% [markdown]
 # (Read off between grid points a quarter apart, so the second digit means little; 1.00 says that the walk ended first.) The third walk as a picture, at the three sizes:
 
-# %% slideshow={"slide_type": "slide"}
+# %% slideshow={"slide_type": "slide"} jupyter={"source_hidden": true}
 fig, axes = plt.subplots(1, 3, figsize=(10, 3.2), sharey=True)
 for ax, c in zip(axes, SIZES):
     for row, colour, style in ((0, fl.plots.BLUE, "-"), (1, fl.plots.ORANGE, "--")):
@@ -865,7 +873,7 @@ fl.plots.show(fig, "losses on one walk at three sizes of A: at a quarter A is a 
 # %% [markdown]
 # Two claims for the walk of the history box. (Their form, though not their sign, was settled after a first look at the walk.)
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 print(whose.settle(whose.choices[2]))
 ratio = {c: np.log10(widths["small → large batches", c][0] / widths["small → large batches", c][1]) for c in SIZES}
 at = f"train loss of A {a():.4f} at every size; A as it is: ratio {10 ** ratio[1]:.2f}"
@@ -955,6 +963,7 @@ claims("09.16", milder, "test error", {"mild": "inconclusive"}, "base", below=-0
 # A convolution is multiplied by `c`. Somebody tells its batch norm `m′ = c m` and `v′ = c² v`, without the ε of *Build it*. By which factor is `(c u − m′) / √(v′ + ε)` larger than the right value, `(u − m) / √(v + ε)`? Write `factor(v, c, eps)`.
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
 forgotten = fl.exercises.Exercise(
     "09.epsilon",
     answer=lambda v, c, eps: c * ((v + eps) / (c**2 * v + eps)) ** 0.5,
@@ -1009,6 +1018,7 @@ forgotten.check(factor)
 # What is the barrier by rule 6? (One number, in nats.)
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
 hill = fl.exercises.Exercise(
     "09.barrier",
     answer=0.6,
@@ -1052,6 +1062,7 @@ hill.check(rise)
 # Suppose that only the convolutions mattered. On the walk from A to B, the convolutions at `t` are `(1 − t) W_A + t W_B`. Now A's are `c` times as large, and at `α` they are `(1 − α) c W_A + α W_B`. Batch norm does not see a common factor. At which `α` does the new walk pass the network that the old one had at `t`? Write `passes(t, c)`.
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
 where = fl.exercises.Exercise(
     "09.where",
     answer=lambda t, c: t * c / (1 - t + t * c),

@@ -68,7 +68,7 @@ SCALE = fl.scale()  # "laptop"; "paper" runs the full protocol: fl.scale("paper"
 #
 # Digits again, 300 to train on as in 08, but **other** images: another split of the set. Augmentation, pools and network are those of 08.
 
-# %%
+# %% jupyter={"source_hidden": true}
 from itertools import product
 
 import pandas as pd
@@ -316,7 +316,7 @@ def left_over(table, column, by, given):
 # One cloud for each cell, with a large mark in its middle.
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 CELLS = list(product((0.3, 0.03), (25, 50)))
 LOOK = dict(zip(CELLS, zip((fl.plots.BLUE, fl.plots.BLUE, fl.plots.ORANGE, fl.plots.ORANGE), "osos")))
 
@@ -341,7 +341,7 @@ def build(fig):
 # What moves, and the line of text below.
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 def move(artists, line, held_fixed, sharpness, metric):
     by, given = STAGES[held_fixed]
     column = next(name for name, label in SHARP.items() if label == sharpness)
@@ -359,7 +359,7 @@ def move(artists, line, held_fixed, sharpness, metric):
 # %% [markdown] slideshow={"slide_type": "slide"}
 # Move **held fixed** from left to right, and watch the line.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 import ipywidgets as widgets
 
 fl.panels.Panel(
@@ -392,7 +392,7 @@ minima.groupby(["lr", "batch"], sort=False)["lambda max"].agg(geometric_mean).ma
 # First with its intervals. In the picture `λ_max` has intervals, from the bootstrap over seeds; those of the other measures are printed below it for two stages. (Strata are averaged by their numbers of networks. At first we averaged Fisher's `artanh r`; but when the bootstrap draws a seed twice, a stratum of ten can come out near ±1 and outweigh all others. The three verdicts below were the same.)
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 def answers(table, column, metric, stages=tuple(STAGES)):
     return [conditioned(table, column, metric, stage) for stage in stages]
 
@@ -409,7 +409,8 @@ spread = {stage: answer_with_interval(minima, stage) for stage in tqdm(STAGES, l
 # %% [markdown]
 # Bars are 95 % intervals. Right: the same answer, of `λ_max` alone, for the other safety metrics.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "slide"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "slide"} tags=["result"]
+print("result")
 fig, axes = plt.subplots(1, 2, figsize=(9.2, 3.6), sharey=True)
 ends = np.array([interval for _, interval in spread.values()]).T
 middle = np.array([value for value, _ in spread.values()])
@@ -430,7 +431,8 @@ axes[1].set(xlabel="held fixed")
 pooled_guess.draw(axes[0], axis="y")
 fl.plots.show(fig, "rank correlation of sharpness with test error, over five stages of conditioning: it turns its sign")
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "skip"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "skip"} tags=["result"]
+print("result")
 for name in [*SHARP][1:]:
     for stage in ("nothing", "… and train loss"):
         value, (low, high) = answer_with_interval(minima, stage, name)
@@ -442,7 +444,8 @@ for name in [*SHARP][1:]:
 # %% [markdown]
 # The claims: rule 2 at three stages.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 def correlated(id, sentence, stage, verdict, **bounds):
     value, interval = spread[stage]
     detail = f"240 minima; train losses from {minima['train loss'].min():.4f} to {minima['train loss'].max():.2f}"
@@ -458,7 +461,8 @@ correlated("10.1 loss", f"given train loss as well, {sharper_worse}", "… and t
 # %% [markdown]
 # Between the first and the third the sign has turned, and by rule 3 that is a reversal:
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 first, last = spread["nothing"], spread["… and train loss"]
 kinds = ["it stays, beyond the noise", "it is lost in the noise", "it changes its sign, beyond the noise"]
 kind = 0 if last[1][0] > 0 else 2 if last[1][1] < 0 else 1
@@ -494,7 +498,7 @@ parts.map(lambda r: "" if np.isnan(r) else f"{r:+.2f}")
 #
 # Which of the five answers is right? No statistic can say. It depends on the question, and the question on how the numbers come about:
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fig, ax = plt.subplots(figsize=(7.8, 3.6))
 boxes = {
     "learning rate\nbatch size": (0, 2), "regulariser": (0, 0), "train loss\n(confidence)": (2, 2),
@@ -549,7 +553,7 @@ full = path(FULL, range(10, 15), [12, 20, 30, 45, 70, 100, 150, 220, 320, 450, 6
 # %% [markdown]
 # The steps of full-batch descent, and the train loss 0.03 at which they are compared below, were chosen after a look at three seeds; the five seeds here are others.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fig, axes = plt.subplots(1, 3, figsize=(9.5, 3.7), sharey=True)
 shades = plt.cm.cividis(np.linspace(0, 0.85, 6))
 pictures = [(axes[0], RATES, steps, mini), (axes[1], RATES, None, mini), (axes[2], FULL, None, full)]
@@ -595,7 +599,8 @@ for level in (0.1, 0.05, 0.02):
 # %% [markdown]
 # Rule 6, three times:
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 verdicts = {"10.3 raw": "holds", "10.3 equal": "inconclusive", "10.3 full": "holds"}
 for id, (where, top, rates) in comparisons.items():
     means = ", ".join(f"{10**m:.3g}" for m in top.mean(1))
@@ -612,7 +617,7 @@ for id, (where, top, rates) in comparisons.items():
 #
 # Now the other kind of question: not what goes with what, but what a regulariser *does*, seed by seed. For the comparison at equal train loss we need baselines of other train losses: a ladder of eight other lengths of training, each with its own complete cosine, in every cell. `fl.compare.at_equal` reads every measure off this ladder, along straight lines in the logarithms, at the train loss of each regularised network: its **early-stopped twin** (08).
 
-# %%
+# %% jupyter={"source_hidden": true}
 LENGTHS = (8, 13, 20, 32, 50, 70, 150, 260)  # epochs
 base_cells = cells[cells["control"] == "base"].join(strengths, on="control").reset_index(drop=True)
 rungs = pd.concat([measure(base_cells, train(base_cells, epochs)) for epochs in tqdm(LENGTHS, leave=False)])
@@ -657,7 +662,8 @@ tests.loc["against base"].droplevel("family").loc[["lambda max", "test error"]].
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # All eight measures, against base and against the early-stopped twin: means with their 95 % t-intervals, and a small dot for each seed.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "slide"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "slide"} tags=["result"]
+print("result")
 fig, axes = plt.subplots(2, 4, figsize=(9.6, 5.4), sharey=True)
 for ax, name in zip(axes.flat, COLUMNS):
     both = pd.DataFrame({comparison: change[name] for comparison, change in changes.items()})
@@ -717,7 +723,7 @@ def not_excluded(comparison):
 # And the claims of one kind:
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 def often(id, claim, names, sentence, verdicts):
     for comparison, expected in verdicts.items():
         table, possible = marks(comparison).droplevel(0, axis=1), not_excluded(comparison).droplevel(0, axis=1)
@@ -745,7 +751,8 @@ LEVELS = {
 # %% [markdown]
 # **C3**, sharper:
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 often("10.4", "C3", [*SHARP], "are sharper", {
     "against base": [HOLDS, HOLDS, HOLDS, HOLDS],
     "against the twin": [NOT, NOT, NOT, NOT],
@@ -754,7 +761,8 @@ often("10.4", "C3", [*SHARP], "are sharper", {
 # %% [markdown]
 # **C4**, better:
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 often("10.5", "C4", SAFE, "are better", {
     "against base": [HOLDS, HOLDS, OPEN, OPEN],
     "against the twin": [HOLDS, HOLDS, OPEN, CAVEAT],
@@ -763,7 +771,7 @@ often("10.5", "C4", SAFE, "are better", {
 # %% [markdown]
 # **C5**: the baseline is flatter and still worse on *all* safety metrics. A regulariser speaks for it if it has ✓ for `λ_max` and in all four safety columns.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 for comparison in ("against base", "against the twin"):
     table = marks(comparison)
     both = table.index[(table["sharpness", "lambda max"] == "✓") & (table["safety"] == "✓").all(axis=1)]
@@ -793,7 +801,7 @@ print("with a twin:", radii.dropna(subset=["beside the twin"]).groupby("rho").si
 # %% [markdown]
 # Geometric means over the seeds, with 95 % intervals of the difference from base per seed (the first dot, ρ = 0).
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fig, axes = plt.subplots(1, 4, figsize=(10, 3))
 names = {"train loss": "train loss", "lambda max": "λ_max", "beside the twin": "λ_max ÷ twin"}
 names |= {"test error": "test error (%)"}
@@ -814,7 +822,8 @@ fl.plots.show(fig, "train loss, top eigenvalue, its ratio to the twin and test e
 # %% [markdown]
 # **What you see.** `λ_max` falls by a factor of ten over the radii, and the train loss falls with it. The ratio to the twin of equal train loss falls too: SAM's own part. (At the two largest radii fewer than five seeds have a twin: SAM ends at a lower train loss than the longest baseline.) The test error moves only at the largest radii, where the train loss has gone down to a third and a quarter as well, and not in every seed.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 def along_radius(name):
     return [compare.correlation(part["rho"], part[name]) for _, part in radii.groupby("seed")]
 
@@ -916,7 +925,7 @@ for name in FIVE:
 # **C3, C4 and C5 on photographs.** From three complete seeds on the same can be said with intervals: for each complete seed the mean over its four cells, then the mean over seeds and its 95 % t-interval; factors for a sharpness, points for a safety metric.
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 EQUAL = [column for column in ON_THE_WAY if column != "gradient norm"]
 complete, complete_twins = (rows[rows["seed"].isin(seeds_in)] for rows in (photos, photo_twins))
 photo_changes = {
@@ -947,7 +956,7 @@ for comparison, change in photo_changes.items():
 # The claims count as above: how many of the five are established, to how many are not excluded. The records do not change from one computer to the next, so neither do these verdicts; they may change as more seeds come in.
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 def judged(column, comparison):
     """Who is sharper (or better), and who may be: the interval lies on the good side, or reaches it."""
     bound = {"below": 0} if column in METRICS else {"above": 0}
@@ -971,11 +980,13 @@ def claim_photos(claim, comparison, verdicts):
 losses = photos[photos["seed"].isin(seeds_in)].groupby("control", sort=False)["train loss"].agg(geometric_mean)
 PHOTO_LEVELS = "Train loss " + ", ".join(f"{name} {loss:.3g}" for name, loss in losses.items())
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 claim_photos("C3", "against base", dict.fromkeys(SHARP, HOLDS))
 claim_photos("C3", "at equal train loss", dict(zip(EQUAL, (NOT, NOT))))
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 claim_photos("C4", "against base", dict(zip(METRICS, (OPEN, HOLDS, OPEN))))
 claim_photos("C4", "at equal train loss", dict(zip(METRICS, (HOLDS, HOLDS))))
 
@@ -984,7 +995,7 @@ claim_photos("C4", "at equal train loss", dict(zip(METRICS, (HOLDS, HOLDS))))
 #
 # **C5**, the baseline flatter (by `λ_max`) and worse in all three metrics:
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 columns = ("lambda max", *METRICS)
 sets = [[set(part) for part in judged(column, "against base")] for column in columns]
 yes, possible = (sorted(set.intersection(*(pair[k] for pair in sets))) for k in (0, 1))
@@ -1015,7 +1026,8 @@ shown_in_numbers(moved).rename_axis("beside a cooled twin")
 # %% [markdown]
 # **What you see.** Means over three seeds with 95 % t-intervals: factors for a sharpness, points for a safety metric. At equal train loss, both fully cooled, augmentation is *sharper* than the baseline by κ and *flatter* by the trace; the other measures cannot tell. Raw, over all four settings, they had called it six to twenty times sharper. And it is better in test error by many points, *and worse in ECE*: a baseline whose training ends that early has a small ECE (the list above the table), a quarter of what it has after 60 epochs. So calibration, which raw was the one metric that all five improved, is at equal train loss the one that augmentation loses. With SAM on top κ still says sharper, and now `λ_max` too says flatter.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 def claim_cooled(end, sentence, values, verdict, caveat="one setting, three seeds", **bounds):
     centre, half = compare.interval(values)
     return fl.claims.declare(
@@ -1033,7 +1045,8 @@ for column, verdict in {"relative flatness": CAVEAT, "lambda max": OPEN, "trace"
 for column, verdict in {"test error": CAVEAT, "ece": NOT, "corrupted error": OPEN}.items():
     display(claim_cooled(column, f"better by {column} (points)", cooled[column], verdict, below=0))
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 claim_cooled(
     "disagree", "κ makes more of it than λ_max does (log₁₀ of the ratio)",
     cooled["relative flatness"] - cooled["lambda max"], CAVEAT, above=0,
@@ -1072,7 +1085,8 @@ if len(seeds_in) >= 6:
 #
 # All 15 possible choices of cells, with the pooled correlation of `λ_max` and test error and its interval:
 
-# %% jupyter={"outputs_hidden": true}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["result"]
+print("result")
 from itertools import combinations
 
 
@@ -1137,7 +1151,7 @@ for way, share in zip(("45 pairs", "10 seeds", "5 disjoint pairs"), alarms):
 # %% [markdown]
 # Counted as 45 pairs, recipes that are identical are declared different several times as often as promised. The surprise is the second line: ten means, one per seed, are hardly better, because each mean shares a pair with every other. "The seed as the unit" is no cure where the metric itself is made of pairs. The five pairs without a common network keep the promise, but five numbers have hardly a chance to pass (all five must agree: 1 in 32). So read the column *disagreement* in every table, here and in 08, as a description: its p-values are too small.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fl.claims.declare(
     "10.9", "a test on 45 pairs at α = 0.05 gives more than twice as many false alarms as it promises",
     alarms[0], "holds", above=0.1,
@@ -1152,6 +1166,7 @@ fl.claims.declare(
 # In a study the rank correlation of sharpness with test error is 0.5. That of sharpness with train loss is 0.8, and that of test error with train loss 0.7. What is the partial correlation of sharpness with test error, given the train loss? (Three digits.)
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
 left = fl.exercises.Exercise(
     "10.partial",
     answer=(0.5 - 0.56) / (0.36 * 0.51) ** 0.5,
@@ -1191,6 +1206,7 @@ left.check(answer)
 # Ten seeds, twenty two-sided tests in one family, α = 0.05. The smallest p-value that Wilcoxon's test can give is 2 · 2⁻¹⁰. Benjamini and Yekutieli multiply the k-th smallest of m p-values by `(m/k) · (1 + 1/2 + … + 1/m)`. Suppose that `k` tests have the smallest possible p, and all others are near 1. How large must `k` be, at least, for these `k` to pass?
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
 alone = fl.exercises.Exercise(
     "10.alone",
     answer=3,
@@ -1239,6 +1255,7 @@ alone.check(k)
 # | F | the test error at the end |
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
 fixed = fl.exercises.Exercise(
     "10.fixed_or_not",
     answer={"C", "D", "F"},

@@ -224,7 +224,7 @@ def mismatch_of(architecture, step=1e-6):
 # %% [markdown]
 # The bound, 10⁻⁵, leaves room for the error of the difference itself.
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 worst = max(mismatch_of("ViT"), mismatch_of("GPT"))
 fl.claims.declare(
     "11.1", "second derivatives through attention are right: Hu equals the change of the gradient along u",
@@ -304,7 +304,7 @@ for a in ("GPT", "VGG"):
 # %% [markdown]
 # Now everything. The *ladder* of baselines has four lengths, three shorter or longer than the baseline, each trained to the end of a schedule of its own. As in 08 we call them **early-stopped twins**: stopped early by a shorter plan, not by cutting off a longer one.
 
-# %%
+# %% jupyter={"source_hidden": true}
 from tqdm.auto import tqdm
 
 if SCALE == "laptop":
@@ -392,7 +392,7 @@ def setting(rho):
 # What stays in the picture:
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 def build(fig):
     left, right = fig.subplots(1, 2, width_ratios=[1.1, 1])
     ladder_lines = [left.plot([], [], color=fl.plots.GREY, lw=1.5, ls="-", marker=".")[0] for _ in SEEDS]
@@ -418,7 +418,7 @@ def build(fig):
 # And what moves; everything is looked up.
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 def move(left, ladder_lines, drops, rings, dots, marks, architecture, rho, early_stopped_twins):
     left.set_title(architecture)
     for seed, line, drop in zip(SEEDS, ladder_lines, drops):
@@ -444,7 +444,7 @@ def move(left, ladder_lines, drops, rings, dots, marks, architecture, rho, early
 # %% [markdown] slideshow={"slide_type": "slide"}
 # Turn up ρ for each architecture, then tick the twins. Where do the blue dots go: along the grey lines, above them, or below?
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 fl.panels.Panel(
     build,
     "left: SAM networks by train loss and sharpness beside baselines; right: effects in four architectures",
@@ -465,7 +465,8 @@ fl.panels.Panel(
 #
 # One row per regulariser, one mark per architecture: mean of four seeds and its 95 % interval, and a small dot for each seed. Left against the baseline, right against the early-stopped twin. A mark is missing where no baseline of the ladder reaches the train loss.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "slide"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "slide"} tags=["result"]
+print("result")
 fig, axes = plt.subplots(1, 2, figsize=(10, 4.4), sharex=True, sharey=True)
 titles = {"base": "raw: against the baseline", "early-stopped twin": "at equal train loss"}
 for ax, (against, title) in zip(axes, titles.items()):
@@ -517,7 +518,7 @@ pd.DataFrame([line(*pair) for pair in shown], index=index, columns=names_of)
 # Two claims of this part bear on the paper's **C3**, "regularised networks often end sharper". One is raw, one at equal train loss: two questions, and they need not get the same answer. Raw first. The number is `k`, to be at least 3; the bracket is its range by rule 3, not a confidence interval.
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 def k_of_4(id, sentence, control, against, verdict, **more):
     low, high, who = agreement(control, against)
     losses = ", ".join(f"{a} {mean_of(a, 'base', 'train loss'):.2g} → {mean_of(a, control, 'train loss'):.2g}" for a in NETS)
@@ -535,7 +536,8 @@ k_of_4(
 # %% [markdown]
 # Then at equal train loss:
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "fragment"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
+print("result")
 low, high, who = agreement("SAM 0.05", "temperature twin")
 k_of_4(
     "11.3", "at equal train loss (early-stopped twin) the sign of SAM's effect agrees in at least 3 of 4 architectures",
@@ -560,7 +562,7 @@ for a in NETS:
 #
 # At the paper's λ = 5 · 10⁻⁴ these short runs hardly feel it (and with four seeds it is a matter of luck which effects of a few per cent are settled and which are open; so, against rule 4, we make no claim on `k`). How small is it? (The bound was set after the first run.)
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 largest = max(abs(effects[RAW][a, "wd 0.0005"].mean()) for a in NETS)
 fl.claims.declare(
     "11.4", "weight decay of 5e-4 changes λ_max by less than 25 % (mean of the seeds) in every architecture",
@@ -581,7 +583,7 @@ k_of_4(
 # %% [markdown]
 # How much of that is left at equal train loss? For each architecture, the mean effect against the twin as a share of the mean raw effect, in powers of ten:
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 def shares(against):
     """Per architecture: what of weight decay's raw effect is left beside a twin."""
     return {a: effects[against][a, "wd 0.005"].mean(skipna=False) / effects[RAW][a, "wd 0.005"].mean() for a in NETS}
@@ -649,7 +651,8 @@ print("from flat to sharp, by λ_max:", " < ".join(order), "   by κ:", " < ".jo
 # %% [markdown]
 # Beginning with the sharpest, which stays as it is, each of the others gets the smallest `c` that lifts it above the one before.
 
-# %% jupyter={"outputs_hidden": true} slideshow={"slide_type": "slide"}
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "slide"} tags=["result"]
+print("result")
 chosen, level = {}, 0.0
 for name in reversed(order):
     chosen[name] = min(c for c in SCALES if raw_top[name][c] > 1.1 * level)
@@ -670,7 +673,7 @@ fl.plots.show(fig, "raw top eigenvalue of four architectures: grey dots rise fro
 # %% [markdown]
 # **What you see.** The grey dots rise from left to right, the orange ones fall. Both are the same four functions. That the order *can* be turned was built in, `c` was chosen for it; what is tested next is that no output moves. (The `c` are powers of 2, which a computer multiplies and divides by without rounding.)
 
-# %% slideshow={"slide_type": "fragment"}
+# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
 def change(name):
     ours, theirs = (probe_of(name, c).outputs() for c in (1, chosen[name]))
     return ((ours - theirs).abs().max() / ours.abs().max()).item()
@@ -699,6 +702,7 @@ fl.claims.declare(
 # One layer of our ViT reads tokens of length `d`. It has `h` heads of length `e`: one linear map without bias makes all queries, keys and values, one *with* bias leads from the `h·e` answers back to `d`. Then an MLP, `d → m → d`, with biases. In front of each of the two parts a layer norm with a weight and a bias per coordinate. Write `weights(d, h, e, m)`.
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
 def _layer(d, h, e, m, qkv=3, bias=0, out_bias=1, norms=2, mlp_bias=1):
     attention_part = qkv * h * e * (d + bias) + (h * e + out_bias) * d
     return attention_part + d * m + m * d + mlp_bias * (m + d) + norms * 2 * d
@@ -756,6 +760,7 @@ count_layer.check(weights)
 # Suppose a regulariser does nothing at all, and each of four architectures shows "sharper" or "flatter" by the toss of a coin. How likely is it that at least three of the four agree, on whichever side?
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
 coins = fl.exercises.Exercise(
     "11.coins",
     answer=10 / 16,
@@ -804,6 +809,7 @@ coins.check(answer)
 # Which may stand? (Not all of these numbers are from this notebook: judge the kind of sentence.) Answer with a set of letters, such as `{"A", "D"}`.
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
 print_it = fl.exercises.Exercise(
     "11.print",
     answer={"B", "C", "E"},
