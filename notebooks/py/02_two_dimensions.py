@@ -20,6 +20,8 @@
 
 # %% [markdown] tags=["launch"]
 # **Run it:** in the course's folder type `make lab` and open `notebooks/02_two_dimensions.ipynb` (other ways: `README.md`).
+#
+# ← [01 · One dimension](01_one_dimension.ipynb) · [03 · Regularising a function](03_regularising_a_function.ipynb) →
 
 # %% [markdown]
 # > **You will be able to**
@@ -28,7 +30,7 @@
 # > - predict the learning rate at which gradient descent leaves a minimum, and say what happens just above it,
 # > - explain why "function A is sharper than function B" means nothing until a scale is named.
 # >
-# > **Needs** notebook [01](01_one_dimension.ipynb) (curvature in one dimension), eigenvalues of a 2×2 matrix; notebook [00](00_start_here.ipynb) has a glossary · **Time** 45 minutes to read, less than 10 seconds to run on 2 cores ·
+# > **Needs** notebook [01](01_one_dimension.ipynb) (curvature in one dimension), eigenvalues of a 2×2 matrix; notebook [00](00_start_here.ipynb) has a glossary · **Time** 37 minutes to read, less than 10 seconds to run on 2 cores ·
 # > **Source** Mason-Williams, Mason-Williams and Yannakoudakis, *A Function-Centric Perspective on Flat and Sharp Minima*, arXiv:2510.12451: the seven functions of its single-objective experiment, from the authors' code
 
 # %% slideshow={"slide_type": "skip"} tags=["setup"]
@@ -59,7 +61,7 @@ Markdown("\n".join(f"- **{f.name}** ${f.formula}$" for f in SEVEN))
 # %% [markdown]
 # One call draws a map. Rastrigin has 49 minima on the square, all of them round, so we leave out the axes there.
 
-# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} slideshow={"slide_type": "fragment"}
 fig, axes = plt.subplots(2, 4, figsize=(9.2, 5), sharex=True, sharey=True)
 for f, ax in zip(SEVEN, axes.flat, strict=False):
     fl.plots.surface(f, ax, eigen_axes=f is not rastrigin)
@@ -172,7 +174,7 @@ def shore(f, minimum, c):
 # %% [markdown]
 # Does the ellipse hold what it promises? We fill two bowls to the heights 1, 5 and 12, and compare with the true contours.
 
-# %% slideshow={"slide_type": "subslide"} jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} slideshow={"slide_type": "subslide"}
 fig, axes = plt.subplots(1, 2, figsize=(7.6, 4))
 for ax, f, reach in zip(axes, (booth, himmelblau), (3.9, 1.9), strict=True):
     minimum = f.minima[0]
@@ -283,7 +285,7 @@ def build(fig):
         picture.set_data(maps[function])
         whole.set_data(*run.T), tail.set_data(*run[-10:].T)
         distance.set_data(range(61), away), last.set_data(range(51, 61), away[-10:])
-        left.set_title(f"{function}: λ_max = {sharpest[function] / unit:.3g}")
+        left.set_title(f"{function}: λ_max = {sharpest[function] / unit:.4g}")
         right.set_title(f"η = {eta:g} · 2/λ_max = {2 * eta / sharpest[function] * unit:.3g}")
         step = (run[-1] - run[-2]).norm()
         return f"Start {away[0]:.2g} away, end {away[-1]:.2g} away; the last step was {step:.2g} long."
@@ -293,7 +295,7 @@ def build(fig):
 # %% [markdown] slideshow={"slide_type": "slide"}
 # Click the first slider and use the arrow keys. Red: the last ten points of the run.
 
-# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} slideshow={"slide_type": "fragment"}
 panel = fl.panels.Panel(
     build, size=(8.2, 4.2),
     alt="Left: a bowl with a path of gradient descent, its last ten points red. Right: its distance to the minimum.",
@@ -369,7 +371,7 @@ fl.plots.show(
 # %% [markdown]
 # **What you see.** Seven functions, one crossing. To its left, rosenbrock and beale lag behind: their flat direction has hardly moved in 200 steps. To its right two curves go on rising, and five level off: they leave their minimum *but do not go far*.
 
-# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} slideshow={"slide_type": "fragment"}
 edges = [(near_one[ratio < 1].max() + near_one[ratio > 1].min()).item() / 2 for ratio in growth.values()]
 farthest = max(abs(e - 1) for e in edges)
 half_a_grid_step = (near_one[1] - near_one[0]).item() / 2
@@ -406,19 +408,18 @@ for f in SEVEN:
         print(f"{f.name:17s} η · mean curvature over the jump = {2.1 / sharpest[f.name] * mean_curvature:.3f}")
 
 # %% [markdown]
-# And rosenbrock, the one that did neither? Its curvature changes *along* the valley. Where does the run stand, and how sharp is it there?
+# And rosenbrock, the one that did neither in 500 steps? Its curvature changes *along* the valley. Where does the run stand, how sharp is it there, and how far is it from where it was two steps ago?
 
 # %%
 eta = 2.1 / sharpest["rosenbrock"]
-run = descend(rosenbrock, rosenbrock.minima[0] + offset, torch.tensor([eta]), 2000)[0]
+run = descend(rosenbrock, rosenbrock.minima[0] + offset, torch.tensor([eta]), 20_000)[0]
 away = (run - rosenbrock.minima[0]).norm(dim=-1)
-for step in (0, 500, 1000):
-    here = eta * fl.curvature.eigenvalues(rosenbrock, run[step])[0]
-    print(f"step {step:4d}: {away[step]:.3f} away, η · λ_max there = {here:.3f}")
-print(f"farthest in steps 1000 to 2000: {away[1000:].max():.2f} away")
+for step in (2, 500, 1000, 2000, 5000, 20_000):
+    here, back = eta * fl.curvature.eigenvalues(rosenbrock, run[step])[0], (run[step] - run[step - 2]).norm()
+    print(f"step {step:5d}: {away[step]:.3f} away, η · λ_max there {here:.2f}, moved in two steps {back:.1e}")
 
 # %% [markdown]
-# It was thrown to a stretch of its valley where $\eta\lambda_{\max} < 2$, and is quiet there. Gently it slides back towards the minimum, until the valley is too sharp again, and is thrown out once more. Remember this picture: notebook 05 meets it in a network, where it is called the *edge of stability*. A learning rate puts a ceiling on the sharpness that a run can live with.
+# It was thrown to a stretch of its valley where $\eta\lambda_{\max} < 2$, and is quiet there. Gently it slides back towards the minimum, until the valley is too sharp again, and is thrown out once more, each time less far. After many thousand steps it, too, bounces between two points. Remember this picture: notebook 05 meets it in a network, where it is called the *edge of stability*. A learning rate puts a ceiling on the sharpness that a run can live with.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ### Equally good, equally sharp?
@@ -458,14 +459,14 @@ print(largest.settle(table["λ_max"].max()))
 # %% [markdown]
 # **What you see.** Seven minima of one and the same value, and curvatures over almost three powers of ten. The length of each line is the condition number: sphere and rastrigin are round, rosenbrock is a knife-edge in one direction and nearly flat in the other. It is at once the *sharpest* of the seven by $\lambda_{\max}$ and the second flattest by $\lambda_{\min}$: "sharp" is a property of a direction.
 
-# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} slideshow={"slide_type": "fragment"}
 assert table["f(θ*)"].abs().max() < 1e-20
 fl.claims.declare(
     "02.2", "at global minima of equal value 0 λ_max differs markedly between the seven functions",
     table["λ_max"].max() / table["λ_max"].min(), "holds with a caveat", above=10,
     detail=f"largest over smallest; λ_max runs from {table['λ_max'].min():.4g} to {table['λ_max'].max():.5g}",
     caveat="raw numbers, in the units of each f: 02.4 says what they are worth for comparing functions",
-    about={"C1": "supports"},
+    about={"C1": "supports"}, experiment="minima of the seven functions",
 )
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
@@ -479,16 +480,15 @@ four.insert(0, "θ*", [f"({x:.2f}, {y:.2f})" for x, y in himmelblau.minima.tolis
 four.round(2)
 
 # %% [markdown]
-# Same function, same value 0 (up to rounding), and four different bowls. Notice also *which* is the flattest: by λ_max it is the second, by the trace it is the first. Which of them counts depends on the argument: notebook 01's cost of noise, ½σ²h in one dimension, becomes ½σ² tr H in two (noise shakes every direction), while the speed limit above asks for λ_max.
+# Same function, same value 0 (up to rounding), and four different bowls. Notice also *which* is the flattest: by λ_max it is the second, by the trace it is the first. Which of them counts depends on the argument. Shake both weights by independent noise of size σ, $\theta^* + \sigma g$: the loss rises on average by $\tfrac12\sigma^2\,\mathbb E\,g^\top H g = \tfrac12\sigma^2\operatorname{tr} H$, since $\mathbb E\,g_ig_j$ is 1 on the diagonal and 0 off it. So 01's cost of noise asks for the *trace*: noise shakes every direction, and seldom the steepest one alone. The speed limit above asks for λ_max.
 
-# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} slideshow={"slide_type": "fragment"}
 assert four["f(θ*)"].abs().max() < 1e-20
 fl.claims.declare(
     "02.3", "equally optimal minima of one and the same function differ in sharpness",
     four["λ_max"].max() / four["λ_max"].min(), "holds", above=1.25,
     detail="himmelblau, largest over smallest λ_max of its four minima; the flattest is number "
     f"{four['λ_max'].idxmin()} by λ_max and number {four['trace'].idxmin()} by the trace",
-    about={"C1": "silent"},
 )
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -512,12 +512,13 @@ table[["sd of f"]].map("{:.4g}".format).T
 # %% slideshow={"slide_type": "fragment"}
 order = fl.predictions.ask(
     "02.order",
-    "Divide every λ_max by the standard deviation of its function. What happens to the order of the seven?",
-    choices=["it stays", "a few pairs swap places", "it becomes another order"],
+    "Divide every λ_max by the standard deviation of its function. How many of the 21 pairs of functions swap places? "
+    "(A random order would swap half. More than a quarter we call another order.)",
+    choices=["none: it stays", "at most a quarter", "more than a quarter: it becomes another order"],
 )
 
 # %% [markdown]
-# *Declared before the run:* we speak of "another order" if more than a quarter of the 21 pairs of functions swap places, where a random order would swap half.
+# The threshold stood in the question before the run.
 
 # %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "fragment"} tags=["result"]
 print("result")
@@ -553,24 +554,23 @@ fl.plots.show(
 # %% [markdown]
 # **What you see.** Dashed blue: functions that lose rank once their scale is taken out; solid orange: those that gain. Rosenbrock falls from the top to the middle, beale to the bottom: both are enormous in the corners of the square, and beside that their minimum is a gentle place. The sphere climbs from last to third without having changed at all.
 
-# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
-fl.claims.declare(
+# %% jupyter={"source_hidden": true} slideshow={"slide_type": "fragment"}
+claim = fl.claims.declare(
     "02.4", "dividing each function by its standard deviation puts the seven in another order of sharpness",
     len(swapped) / 21, "holds", above=0.25, below=0.75,
     detail=f"share of pairs that swap; Kendall's τ between the two orders is {1 - 2 * len(swapped) / 21:.2f}",
-    about={"C1": "silent"},
 )
 
 # %% [markdown]
 # So *which* function is the sharper one is not answered by the functions alone. But C1 does not need an order. It needs a difference, and by the same threshold as before:
 
-# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} slideshow={"slide_type": "fragment"}
 fl.claims.declare(
     "02.5", "per standard deviation, too, λ_max differs markedly between the seven functions",
     scaled.max() / scaled.min(), "holds with a caveat", above=10,
     detail=f"largest over smallest; λ_max/sd runs from {scaled.min():.2g} to {scaled.max():.1f}",
-    caveat="on the paper's square; on a small one around each minimum the seven are hardly told apart (below)",
-    about={"C1": "supports"},
+    caveat="on the paper's square; on one of half-width 0.7 or less around each minimum it does not hold (02.6)",
+    about={"C1": "supports"}, experiment="minima of the seven functions",
 )
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -586,41 +586,60 @@ for a in widths:
     unitless[a] = [sharpest[f.name] * a**2 / sd_here for f, sd_here in zip(SEVEN, sds, strict=True)]
 
 # %% [markdown]
-# One dot per function; the slider is the half-width of the square.
+# Left, one dot per function. Right, the largest of the seven over the smallest, for every square; the line is the threshold of C1, a factor of 10.
 
 # %% jupyter={"source_hidden": true}
+spread = [max(unitless[a]) / min(unitless[a]) for a in widths]
+
+
 def build_square(fig):
-    ax = fig.subplots()
+    left, right = fig.subplots(1, 2)
     names = [f.name for f in SEVEN]
-    ax.plot(unitless[3.5], names, "o", ms=10, mfc="none", mec=fl.plots.GREY, label="a = 3.5")
-    (dots,) = ax.plot([], [], "o", ms=10, color=fl.plots.BLUE)
-    ax.set(xscale="log", xlim=(0.02, 1000), ylim=(6.5, -0.5), xlabel="λ_max · a² / sd of f on the square")
-    ax.legend(loc="upper left")
+    left.plot(unitless[3.5], names, "|", ms=22, mew=2.5, color=fl.plots.GREY, label="at a = 3.5")
+    (dots,) = left.plot([], [], "o", ms=11, color=fl.plots.BLUE, label="at your a")
+    left.set(xscale="log", xlim=(0.02, 1000), ylim=(6.5, -0.8), xlabel="λ_max · a² / sd of f on the square")
+    left.legend(loc="upper left", fontsize=10)
+    right.loglog(widths, spread, "-", color="black")
+    (here,) = right.plot([], [], "o", ms=13, color=fl.plots.BLUE)
+    right.axhline(10, color=fl.plots.ORANGE, ls="--")
+    right.set(xlabel="half-width a of the square", ylabel="largest over smallest", ylim=(1, 3e4))
+    right.set_xticks([0.02, 0.1, 0.5, 1, 3.5], ["0.02", "0.1", "0.5", "1", "3.5"])
+    right.minorticks_off()
 
     def update(a):
         dots.set_data(unitless[a], names)
-        ax.set_title(f"a = {a:g}")
-        return f"Largest over smallest: {max(unitless[a]) / min(unitless[a]):.3g}."
+        here.set_data([a], [spread[widths.index(a)]])
+        return f"a = {a:g}: largest over smallest {spread[widths.index(a)]:.3g}."
 
     return update
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# Drag it from the right to the left.
+# Drag it.
 
-# %% slideshow={"slide_type": "fragment"} jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} slideshow={"slide_type": "fragment"}
 fl.panels.Panel(
     build_square,
-    alt="Seven dots on a logarithmic axis: sharpness without units, measured on a square around each minimum.",
-    labels={"a": "half-width a of the square"}, a=(widths, 3.5),
+    alt="left seven sharpnesses without units on a square; right their largest over smallest, which falls from "
+    "thousands to near one as the square shrinks, and crosses ten",
+    size=(9.4, 3.8), labels={"a": "half-width a of the square"}, a=(widths, 0.5),
 ).show()
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# **What you see.** On a large square the seven lie far apart; shrink it, and they slide together until hardly anything tells them apart. On a small enough square every function *is* its Taylor bowl, and what is left is the bowl's shape and how it lies in the square. So a sharpness without units compares the minimum with its *surroundings*: it is large where the floor bends more than the walls suggest (rastrigin) and small where the walls dwarf the floor (beale). Change the surroundings, and the order changes.
+# **What you see.** On the paper's square ($a = 3.5$, grey marks) the seven lie far apart, by a factor of thousands. Shrink it, and they slide together; somewhere between 0.7 and 1 the factor falls below 10, and in the end hardly anything tells them apart. On a small enough square every function *is* its Taylor bowl, and what is left is the bowl's shape and how it lies in the square. So a sharpness without units compares the minimum with its *surroundings*: it is large where the floor bends more than the walls suggest (rastrigin) and small where the walls dwarf the floor (beale). Choose the surroundings, and you choose the verdict on C1. The same threshold, on a square of half-width 0.5, decided by the rule that decided above:
+
+# %% jupyter={"source_hidden": true} slideshow={"slide_type": "fragment"}
+fl.claims.declare(
+    "02.6", "in units of the square with half-width 0.5 around each minimum, too, the seven differ markedly",
+    spread[widths.index(0.5)], "does not hold here", above=10,
+    detail="largest over smallest λ_max · a² / sd; on other squares "
+    + ", ".join(f"{ratio:.3g} (a = {a:g})" for a, ratio in zip(widths, spread, strict=True) if a in (0.02, 0.7, 1.0, 2.0, 3.5)),
+    about={"C1": "supports"}, experiment="minima of the seven functions",
+)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Exercises
 #
-# Three questions on paper, with a check that tells you *what kind* of mistake it sees.
+# Four questions, with a check that tells you *what kind* of mistake it sees.
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
 # self-check
@@ -745,6 +764,53 @@ direction.check(curvature_along)
 #
 # </details>
 
+# %% [markdown]
+# **Exercise 4 · which claim falls?** (★★★, 6 minutes). A colleague measures all seven functions again, but of each function she takes the square root, $\sqrt{f}$, smoothed to $\sqrt{f + 1} - 1$ so that it has a Hessian at the minimum. Same square, same minima, value 0 there. Which of these sentences can *not* be carried over to her functions without computing anything new?
+#
+# | | |
+# |---|---|
+# | A | "Gradient descent leaves a minimum when η exceeds 2/λ_max *of the function that it descends*." |
+# | B | "λ_max runs from 2 to 1,001.6." |
+# | C | "By raw λ_max the seven stand in the same order as before." |
+# | D | "By λ_max/sd the seven stand in the order of the right column above." |
+# | E | "The four minima of himmelblau differ in λ_max by the same factor as before." |
+#
+# Work out first what her Hessian at the minimum is. Answer with a set of letters.
+
+# %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
+root = fl.exercises.Exercise(
+    "02.root",
+    answer={"B", "D"},
+    mistakes={
+        "at a minimum with f = 0 the chain rule leaves H/2: every curvature is halved, so the factor of E stays": {"B", "D", "E"},
+        "all seven Hessians are halved alike, so the raw order of C stays": {"B", "C", "D"},
+        "the Hessian is halved, so the range of B becomes 1 to 500.8": {"D"},
+        "D falls: the sd of √(f + 1) is not half of the sd of f, it tames the tall functions most": {"B"},
+        "A speaks of the function that is descended, with its own λ_max: it stands": {"A", "B", "D"},
+        "you took the derivative of √ at 0, which is infinite; the + 1 is there to avoid that": {"A", "B", "C", "D", "E"},
+    },
+    praise="the minimum's curvature is halved; the walls shrink by another law, and only D looks at the walls.",
+)
+
+# %%
+falls = ...
+root.check(falls)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# For $g(f) = \sqrt{f+1} - 1$ the chain rule gives $\nabla^2 g = g'(f)\,H + g''(f)\,\nabla f\,\nabla f^\top$; at a minimum with $f = 0$ the gradient vanishes and $g'(0) = \tfrac12$, so the Hessian is $H/2$.
+#
+# ```python
+# falls = {"B", "D"}
+# root.check(falls)
+# ```
+#
+# B needs new numbers (1 to 500.8). C and E are ratios within or between Hessians that are all halved. A holds for any smooth function. D divides by a standard deviation that the root changes for each function in its own way.
+#
+# </details>
+
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Take away
 #
@@ -752,17 +818,28 @@ direction.check(curvature_along)
 #
 # **You may no longer say:** "function A is sharper than function B", unless you also say on which scale, and why on that one.
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# *What this does not show.* Nothing here was learned: these are curvatures of seven formulas in $(x, y)$. The paper's experiment lets a *network* learn each formula and measures sharpness in the network's weights, where the scale of the targets enters in part only; that is notebook 05. Nor does anything here say that a flat minimum is better or worse: all of ours are equally good. And the law $\eta < 2/\lambda_{\max}$ is a promise about a neighbourhood: from farther away a run may end elsewhere.
+# %%
+fl.claims.take_away()
 
 # %% [markdown]
-# **Your predictions**, beside what came out:
+# "Divided" is the honest word: the same minima of the same functions differ markedly or not, depending on a scale that somebody has to choose.
+#
+# **The steelman.** A defender of C1 will say: *"You may choose a unit for the whole table, but not one for each function to make them equal. A network is trained on the targets as they are, and on the square as it is; there the minima differ by a factor of thousands. And your small square throws away the function: every bowl is a bowl."* (Mason-Williams et al. 2025.) That is why 05 asks a network, with the targets raw and standardised, on the whole square.
 
-# %%
-fl.predictions.compare()
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# *What this does not show.* Nothing here was learned: these are curvatures of seven formulas in $(x, y)$. The paper's experiment lets a *network* learn each formula and measures sharpness in the network's weights, where the scale of the targets enters in part only; that is notebook 05. Nor does anything here say that a flat minimum is better or worse: all of ours are equally good. And the law $\eta < 2/\lambda_{\max}$ is a promise about a neighbourhood: from farther away a run may end elsewhere.
 
 # %% [markdown]
 # ### References
 #
 # - I. Mason-Williams, G. Mason-Williams, H. Yannakoudakis. *A Function-Centric Perspective on Flat and Sharp Minima.* arXiv:2510.12451. Claim C1 from its abstract; functions and square from the authors' code.
 # - J. Cohen, S. Kaur, Y. Li, J. Z. Kolter, A. Talwalkar. *Gradient Descent on Neural Networks Typically Occurs at the Edge of Stability.* arXiv:2103.00065. Where the bouncing runs of this notebook lead.
+
+# %% [markdown]
+# All numbers without a box, and your predictions beside what came out:
+
+# %%
+fl.claims.numbers()
+
+# %%
+fl.predictions.compare()
