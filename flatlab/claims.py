@@ -58,7 +58,7 @@ class Claim:
 
     def text(self) -> str:
         """The claim in Markdown."""
-        pairs = self.n and f"n = {self.n} seeds; their signs alone could show p = {2.0 ** (1 - self.n):.2g}"
+        pairs = self.n and f"{self.n} seeds; their signs alone could show p = {2.0 ** (1 - self.n):.2g}"
         losses = self.losses and f"Train losses {' and '.join(f'{loss:.3g}' for loss in self.losses)}"
         caveat = self.caveat and f"Caveat: {self.caveat}"
         notes = _sentences(self.detail, pairs, losses, caveat, "; ".join(_said(self)))
