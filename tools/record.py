@@ -1,8 +1,8 @@
 """Run the paper's full protocols and keep the results in data/recorded/: `python tools/record.py NAME`.
 
-NAME is single_objective, circles or random_labels, or one of the studies photographs and photographs_annealed, which
-keep one record per run in a folder NAME. What was stopped goes on where it was. Beside each NAME.csv or folder lies
-NAME.json: the command, versions, threads, processor, seeds, date and wall time. Protocols: Mason-Williams et al. 2025
+NAME is a protocol (single_objective, steepness, circles, random_labels, photographs_path), or a study (photographs,
+photographs_annealed, photographs_cooled) that keeps one record per run in a folder NAME. What was stopped goes on
+where it was. Beside each NAME.csv or folder lies NAME.json: the command, versions, threads, processor, seeds, date and wall time. Protocols: Mason-Williams et al. 2025
 (released code); what is shorter than there is said in the json.
 """
 
@@ -56,6 +56,37 @@ def single_objective(seed: int, function: str, targets: str, epochs: int = 10_00
             drawn = sharpness.random_direction(train, rho=rho, samples=samples, seed=seed)
             row[f"random direction {rho:g}"] = drawn.item()
         rows.append(row | {"samples": samples})
+    return pd.DataFrame(rows)
+
+
+def steepness(seed: int, steps: int = 12_000) -> pd.DataFrame:
+    """Notebook 05's functions and waves, standardised, learned below the edge of stability, long after R² = 0.95.
+
+    An MLP 2-32-32-1 with tanh, 150 points, gradient descent on all of them with rate 0.005 and momentum 0.9. A row per
+    function and level of R²: the first kept step at which it is reached, and (level "end") the last step.
+    """
+    draw = torch.Generator().manual_seed(5)
+    x = torch.rand(2_150, 2, generator=draw, dtype=torch.float64)[:150] * 7 - 3.5
+    raw = {f.name: f(x) for f in fl.functions.SEVEN}
+    raw |= {f"wave k = {k:g}": torch.sin(k * x).sum(-1) for k in (0.5, 1.0, 1.5, 2.0)}
+    targets = [((y - y.mean()) / y.std(correction=0))[:, None].float() for y in raw.values()]
+    start = fl.NetworkLoss(
+        lambda s: fl.models.mlp(2, 32, 32, 1, activation="tanh", seed=s), x.float(), targets, "mse",
+        seeds=[seed] * len(raw),
+    )  # fmt: skip
+    keep = [*range(0, 3_001, 20), *range(3_100, steps + 1, 100)]
+    run = fl.train(start, steps, lr=0.005, momentum=0.9, keep=keep, progress=False)
+    path = torch.stack([1 - run.loss(step=step)() for step in keep])  # R²: the targets have variance 1
+    rows = []
+    for level in (0.8, 0.9, 0.95, 0.97, 0.99, 0.995, 0.999, "end"):
+        there = path >= level if level != "end" else torch.ones_like(path).cumsum(0) == len(path)
+        first = there.int().argmax(0).tolist()
+        loss = start.at(torch.stack([run.kept[keep[i]][k] for k, i in enumerate(first)]))
+        top = fl.curvature.eigenvalues(loss, steps=20)[..., 0]
+        for k, (name, i) in enumerate(zip(raw, first, strict=True)):
+            if there[:, k].any():
+                row = {"function": name, "level": level, "step": keep[i], "R2": path[i, k].item()}
+                rows.append(row | {"train loss": 1 - path[i, k].item(), "lambda max": top[k].item()})
     return pd.DataFrame(rows)
 
 
@@ -134,6 +165,7 @@ PROTOCOLS = {
         [{"seed": s, "function": f, "targets": t} for t in ("raw", "standardised") for s in range(3) for f in SEVEN],
         "10,000 of the paper's 100,000 epochs, 3 seeds; random directions with 200 draws at the last epoch, 50 before",
     ),
+    "steepness": (steepness, [{"seed": seed} for seed in range(10, 20)], "12,000 steps, ten seeds, eleven functions"),
     "circles": (circles, [{"factor": k / 10} for k in range(1, 10)], "as the paper: 100 seeds, 3,000 steps"),
     "random_labels": (
         random_labels,
