@@ -2,8 +2,8 @@
 
 NAME is a protocol (single_objective, steepness, circles, random_labels, photographs_path), or a study (photographs,
 photographs_annealed, photographs_cooled) that keeps one record per run in a folder NAME. What was stopped goes on
-where it was. Beside each NAME.csv or folder lies NAME.json: the command, versions, threads, processor, seeds, date and wall time. Protocols: Mason-Williams et al. 2025
-(released code); what is shorter than there is said in the json.
+where it was. Beside each NAME.csv or folder lies NAME.json: the command, versions, threads, processor, seeds, date and
+wall time. Protocols: Mason-Williams et al. 2025 (released code); what is shorter than there is said in the json.
 """
 
 import argparse
