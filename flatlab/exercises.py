@@ -106,6 +106,8 @@ class Exercise:
     def _same(self, given, wanted, rtol=None):
         if isinstance(wanted, list) and callable(self.answer):
             return all(self._same(g, w, rtol) for g, w in zip(given, wanted, strict=True))
+        if wanted is None or given is None:
+            return wanted is given
         if isinstance(wanted, set | frozenset) and isinstance(given, list | tuple | set | frozenset):
             return _ticks(given) == _ticks(wanted)
         if isinstance(wanted, str | set | frozenset | bool):

@@ -172,3 +172,12 @@ def test_progress_counts_what_is_kept(monkeypatch, tmp_path):
     assert "| 01 | 1 | 0 |" in progress().data
     exercise.check(4.0)
     assert "| 01 | 1 | 1 |" in progress().data
+
+
+def test_a_function_may_answer_with_none():
+    first = Exercise(
+        "first", lambda v: v[0] if v else None, {"zero": lambda v: v[0] if v else 0.0}, inputs=[([2.0],), ([],)]
+    )
+    assert first.check(lambda v: v[0] if v else None).status == "correct"
+    assert first.check(lambda v: sum(v)).message == "zero"
+    assert first.check(lambda v: None).status == "wrong"

@@ -217,10 +217,10 @@ print(f"five stages agree with fl.compare.correlation; λ_max and train loss: {a
 
 
 # %%
-def per_seed(statistic, table):
+def per_seed(statistic, table, *rest):
     seeds = table["seed"].unique()
-    without = np.array([statistic(table[table["seed"] != seed]) for seed in seeds])
-    return statistic(table) + (len(seeds) - 1) * (without.mean() - without)
+    without = np.array([statistic(table[table["seed"] != seed], *rest) for seed in seeds])
+    return statistic(table, *rest) + (len(seeds) - 1) * (without.mean() - without)
 
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -250,7 +250,7 @@ CELLS = list(product((0.3, 0.03), (25, 50)))
 LOOK = dict(zip(CELLS, zip((fl.plots.BLUE, fl.plots.BLUE, fl.plots.ORANGE, fl.plots.ORANGE), "osos")))
 COLUMN = {label: name for name, label in SHARP.items()}
 values = {
-    (stage, label): per_seed(lambda table: correlation(table, stage, name), minima)
+    (stage, label): per_seed(correlation, minima, stage, name)
     for stage in STAGES for label, name in COLUMN.items()
 }
 spread = {key: (v.mean(), compare.interval(v, 1 - 0.05 / len(STAGES))[1]) for key, v in values.items()}
@@ -317,7 +317,7 @@ def draw_causes(ax):
     over = look | {"connectionstyle": "arc3,rad=-0.16"}
     ax.annotate("", places[5] + (-0.3, 0.47), places[0] + (0.3, 0.42), arrowprops=over)
     frames = []
-    for (name, place) in BOXES.items():
+    for place in BOXES.values():
         frames.append(plt.Rectangle(np.array(place) - half, *(2 * half), fc="white", ec=fl.plots.BLUE, lw=1.8, zorder=3))
         ax.add_patch(frames[-1])
     words = [ax.text(*place, name, ha="center", va="center", fontsize=10.5, zorder=4) for name, place in BOXES.items()]
@@ -444,13 +444,13 @@ print("given learning rate, batch size and train loss:", fixed_guess.settle(kind
 sets = {"the first 240": minima[minima["seed"] < 10], "20 new seeds": minima[minima["seed"] >= 10], "all 720": minima}
 for name, table in sets.items():
     for stage in ("nothing", "… and train loss"):
-        v = per_seed(lambda part: correlation(part, stage), table)
+        v = per_seed(correlation, table, stage)
         wide = compare.interval(v, 1 - 0.05 / len(STAGES))[1]
         print(f"{name:15s}  held fixed: {stage:16s} {v.mean():+.2f} [{v.mean() - wide:+.2f}, {v.mean() + wide:+.2f}]")
 print("\nall 720, every measure:")
 shown = {label: {k: "{:+.2f} ± {:.2f}".format(*spread[k, label]) for k in STAGES} for label in COLUMN}
 print(pd.DataFrame(shown).T[[*STAGES]].to_string())
-ends = compare.bootstrap(lambda part: correlation(part, "nothing"), minima, 200)[1]
+ends = compare.bootstrap(lambda table: correlation(table, "nothing"), minima, 200)[1]
 half = compare.interval(values["nothing", "λ_max"])[1]
 print(f"\npooled, 95 %: jackknife ± {half:.3f}, bootstrap over seeds ± {(ends[1] - ends[0]) / 2:.3f}")
 
@@ -642,7 +642,7 @@ print(design_guess.settle(sum(v.mean() > 0 for v in found["all six controls"])))
 print(without_guess.settle(sum(v.mean() > 0 for v in found["without augmentation"])))
 
 # %% [markdown]
-# **What you see.** Orange: every design with the cell 0.03/50 says "the sharper, the worse", every design without it the contrary. *One cell* decides the sign of the headline. Blue: without augmentation no design says so at all. (By κ: 8 of 15, and 3 of 15.) So even the cell is not the whole story. Who carries what, the next figure shows: an arrow leads from base to augmentation, in each cell.
+# **What you see.** Orange: every design with the cell 0.03/50 says "the sharper, the worse"; every design without it has a negative number, two of them within the noise. *One cell* decides the sign of the headline. Blue: without augmentation no design says so at all. (By κ: 8 of 15, and 3 of 15.) So even the cell is not the whole story. Who carries what, the next figure shows: an arrow leads from base to augmentation, in each cell.
 
 # %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "slide"} tags=["result"]
 print("result")
@@ -668,7 +668,7 @@ print(table.round(2).T.to_string())
 given = "… and train loss"
 subsets = {"the cell 0.03/50": minima[in_cell != last], "augmentation": minima[~moved]}
 rows = {
-    f"{stage}, without {name}:": per_seed(lambda part: correlation(part, key), table)
+    f"{stage}, without {name}:": per_seed(correlation, table, key)
     for name, table in subsets.items() for stage, key in (("pooled", "nothing"), ("given lr, batch and train loss", given))
 }
 fl.claims.family(
@@ -884,26 +884,41 @@ left.check(answer)
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
 # self-check
-top = lambda a, b: -a * b
-tie = fl.exercises.Exercise(
+def drawn(a, b, s, x_left=None, y_left=None, power=0.5):
+    """−ab over a root: of the variance left without x, times that left without y."""
+    x_left = b**2 + s**2 if x_left is None else x_left
+    y_left = a**2 + s**2 if y_left is None else y_left
+    return -a * b / abs(x_left * y_left) ** power
+
+
+def whole(a, b, s):
+    return a**2 + b**2 + s**2
+
+
+# %% [markdown]
+# (Its known mistakes.)
+
+
+# %% jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["self-check"]
+# self-check
+collider = fl.exercises.Exercise(
     "10.collider",
-    answer=lambda a, b, s: top(a, b) / ((a**2 + s**2) * (b**2 + s**2)) ** 0.5,
+    answer=drawn,
     inputs=[(0.6, 0.8, 0.5), (-0.5, 0.7, 0.9), (0.9, 0.3, 0.25)],
     mistakes={
-        "mind the sign: r_xy is 0, and the product r_xg r_yg is taken away from it": lambda a, b, s: -top(a, b) / ((a**2 + s**2) * (b**2 + s**2)) ** 0.5,
-        "they are independent until you hold their common effect fixed; then they no longer are": lambda a, b, s: 0.0 * a,
-        "that is the numerator −r_xg r_yg: divide by what could remain": lambda a, b, s: top(a, b) / (a**2 + b**2 + s**2),
-        "the square root of the denominator is missing": lambda a, b, s: top(a, b) / ((a**2 + s**2) * (b**2 + s**2)),
-        "luck has standard deviation s, so it adds s² to the variance of g": lambda a, b, s: top(a, b) / ((a**2 + s) * (b**2 + s)) ** 0.5,
-        "both 1 − r² belong under the root; you have only that of x": lambda a, b, s: top(a, b) / ((b**2 + s**2) * (a**2 + b**2 + s**2)) ** 0.5,
-        "both 1 − r² belong under the root; you have only that of y": lambda a, b, s: top(a, b) / ((a**2 + s**2) * (a**2 + b**2 + s**2)) ** 0.5,
-        "a is a covariance, not a correlation: divide by the standard deviation of g": lambda a, b, s: top(a, b) / abs((1 - a**2) * (1 - b**2)) ** 0.5,
-        "r_xg is a divided by the standard deviation of g, not by its variance": lambda a, b, s: (
-            top(a, b) / (a**2 + b**2 + s**2) ** 2 / abs((1 - a**2 / (a**2 + b**2 + s**2) ** 2) * (1 - b**2 / (a**2 + b**2 + s**2) ** 2)) ** 0.5
+        "mind the sign: r_xy is 0, and the product r_xg r_yg is taken away from it": lambda a, b, s: -drawn(a, b, s),
+        "independent they are, until you hold their common effect fixed; then they no longer are": lambda a, b, s: 0.0 * a,
+        "that is the numerator −r_xg r_yg: divide by what could remain": lambda a, b, s: -a * b / whole(a, b, s),
+        "the square root of the denominator is missing": lambda a, b, s: drawn(a, b, s, power=1),
+        "luck has standard deviation s, so it adds s² to the variance of g": lambda a, b, s: drawn(a, b, s, b**2 + s, a**2 + s),
+        "both 1 − r² belong under the root; you have only that of x": lambda a, b, s: drawn(a, b, s, y_left=whole(a, b, s)),
+        "both 1 − r² belong under the root; you have only that of y": lambda a, b, s: drawn(a, b, s, x_left=whole(a, b, s)),
+        "a is a covariance, not a correlation: divide by the standard deviation of g": lambda a, b, s: drawn(a, b, s, 1 - a**2, 1 - b**2),
+        "r_xg is a divided by the standard deviation of g, not by its variance": lambda a, b, s: drawn(
+            a, b, s, whole(a, b, s) ** 2 - a**2, whole(a, b, s) ** 2 - b**2
         ),
-        "the luck is forgotten: without it x and y would determine each other, given g": lambda a, b, s: -a * b / abs(a * b),
-        "1 − r_xg² is what is left without x: the other cause *and* the luck": lambda a, b, s: top(a, b) / (a**2 * b**2 + s**2) ** 0.5,
-        "1 − r_xg² leaves b² + s² over σ², not b² alone": lambda a, b, s: top(a, b) / (a**2 + b**2 + s**2) / (a**2 * b**2) ** 0.5,
+        "the luck is forgotten: without it x and y would determine each other, given g": lambda a, b, s: drawn(a, b, 0.0),
+        "1 − r_xg² leaves (b² + s²)/σ², not s²/σ²: the other cause is left, too": lambda a, b, s: drawn(a, b, s, s**2, s**2),
     },
     praise="as luck goes to 0 the tie becomes perfect. The smaller the noise in the train loss, the more a collider does.",
 )
@@ -917,7 +932,7 @@ def tied(a, b, s):
     return ...
 
 
-tie.check(tied)
+collider.check(tied)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -927,7 +942,7 @@ tie.check(tied)
 #     return -a * b / ((a**2 + s**2) * (b**2 + s**2)) ** 0.5
 #
 #
-# tie.check(tied)
+# collider.check(tied)
 # ```
 #
 # With σ² = a² + b² + s² the correlations are `r_xg = a/σ`, `r_yg = b/σ` and `r_xy = 0`. Then `1 − r_xg² = (b² + s²)/σ²` and `1 − r_yg² = (a² + s²)/σ²`, and the σ² cancels. In the grid `x` is the learning rate (which lowers the train loss, `a < 0`) and `y` the weight decay (which raises it, `b > 0`): the tie is positive, as measured.
@@ -1013,7 +1028,8 @@ inflated = fl.exercises.Exercise(
         "that is the factor of the standard error: the question asks for the variance": lambda n, t, e: ((2 * (n - 1) * t + e) / (2 * t + e)) ** 0.5,
         "the number of pairs is n(n − 1)/2; you have counted each pair twice": lambda n, t, e: (4 * (n - 1) * t + 2 * e) / (2 * t + e),
         "weights are squared in a variance: (2/n)² for each of n seeds": lambda n, t, e: (n * (n - 1) * t + e) / (2 * t + e),
-        "the noise of the pairs is independent: it averages out as n(n − 1)/2 numbers do": lambda n, t, e: (2 * (n - 1) * t + (n - 1) * e) / (2 * t + e),
+        "the pairs' own noise e is part of the true variance, too": lambda n, t, e: 2 * (n - 1) * t / (2 * t + e),
+        "the naive variance of a pair has the pair's own noise e in it, too": lambda n, t, e: (2 * (n - 1) * t + e) / (2 * t),
     },
     praise="up to n − 1: with ten seeds the variance may be nine times, the standard error three times too small.",
 )
