@@ -87,7 +87,7 @@ class Family:
         """The family in Markdown; its table stands outside the quotes, where nbconvert would not see it."""
         head = "| | measured | n | train loss | beside it | verdict |\n|:---|:---|:---|:---|:---|:---|"
         table = "\n".join([head, *map(self._row, self.claims)])
-        return f"> **Claims {self.id}** · {self.sentence}.\n\n{table}\n\n> {self.note}"
+        return f"> **Claims {self.id}** · {self.sentence.lstrip(': ')}.\n\n{table}\n\n> {self.note}"
 
     def _row(self, claim):
         name, losses = claim.id.removeprefix(self.id).strip(), [f"{loss:.3g}" for loss in claim.losses] or ["", ""]
@@ -164,8 +164,9 @@ def family(
 ) -> Family:  # fmt: skip
     """Declare a family of claims, one row per name, and check each by the one rule, `compare.family`.
 
-    sentence: what follows each name. values: a column of `compare.differences`, or `{name: one value per seed}` where
-        NaN is left out. factors: they are powers of ten, shown as factors; bounds stay in powers of ten.
+    sentence: what follows each name; one that begins with ":" stands on its own.
+    values: a column of `compare.differences`, or `{name: one value per seed}` where NaN is left out. factors: they are
+        powers of ten, shown as factors; bounds stay in powers of ten.
     verdicts: `{name: verdict}`, see `declare`. m: the size of the declared family, by default of `verdicts`: give it
         where the question has more rows than these.
     at_least: `(k, verdict)`, a last row: it holds for k of them (from all that are established to all not excluded).
@@ -186,7 +187,8 @@ def family(
     def row(name, text, spread, bounds, verdict, said, n=None):
         numbers = [float(v) if math.isfinite(v) else None for v in spread]
         note, sides = caveat if verdict == "holds with a caveat" else "", tuple(losses.get(name, ()))
-        return Claim(f"{id} {name}", f"{text} {sentence.rstrip('.')}", numbers[0], (numbers[1], numbers[2]), bounds,
+        whole = f"{text} {sentence.rstrip('.')}".replace(" :", ":", 1)
+        return Claim(f"{id} {name}", whole, numbers[0], (numbers[1], numbers[2]), bounds,
                      verdict, note, detail, _stances(verdict, said), experiment or id, n, sides)  # fmt: skip
 
     each = {} if at_least else about
