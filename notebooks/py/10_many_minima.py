@@ -31,7 +31,7 @@
 # > - name the unit of replication: of a correlation, and of a metric that is made of pairs.
 # >
 # > **Needs** [04](04_measuring_sharpness.ipynb) (the measures), [05](05_learning_a_function.ipynb) (the edge of stability), [08](08_six_controls.ipynb) (the six controls)
-# > · **Time** 30 minutes to read, about 75 seconds to run on 2 cores
+# > · **Time** 31 minutes to read, about 75 seconds to run on 2 cores
 # > · **Source** Mason-Williams et al., arXiv:2510.12451: the design of its 240 minima. Its claim **C5**, as this course reads it: *flatness is not a reliable sign of safety.*
 
 # %% slideshow={"slide_type": "skip"} tags=["setup"]
@@ -849,6 +849,8 @@ left = fl.exercises.Exercise(
         "square the correlations in the denominator: 1 − 0.8², not 1 − 0.8": (0.5 - 0.56) / (0.2 * 0.3) ** 0.5,
         "one factor and no root: both 1 − r² belong under one square root (you have 1 − 0.8² alone)": (0.5 - 0.56) / 0.36,
         "one factor and no root: both 1 − r² belong under one square root (you have 1 − 0.7² alone)": (0.5 - 0.56) / 0.51,
+        "one factor and no root, and rounded early: both 1 − r² belong under one square root": -0.17,
+        "that is the raw correlation: nothing has been taken from it yet": 0.5,
         "only the sharpness was cleaned (*semi*-partial): both 1 − r² belong under the root": (0.5 - 0.56) / 0.36**0.5,
         "only the test error was cleaned: both 1 − r² belong under the root": (0.5 - 0.56) / 0.51**0.5,
         "mind the sign: r_ab comes first, minus the product": (0.56 - 0.5) / (0.36 * 0.51) ** 0.5,
@@ -909,6 +911,8 @@ collider = fl.exercises.Exercise(
         "mind the sign: r_xy is 0, and the product r_xg r_yg is taken away from it": lambda a, b, s: -drawn(a, b, s),
         "independent they are, until you hold their common effect fixed; then they no longer are": lambda a, b, s: 0.0 * a,
         "that is the numerator −r_xg r_yg: divide by what could remain": lambda a, b, s: -a * b / whole(a, b, s),
+        "that is the product r_xg r_yg alone: mind its sign, and divide by what could remain": lambda a, b, s: a * b / whole(a, b, s),
+        "a and b are covariances with g: the formula wants correlations, and a denominator": lambda a, b, s: -a * b,
         "the square root of the denominator is missing": lambda a, b, s: drawn(a, b, s, power=1),
         "luck has standard deviation s, so it adds s² to the variance of g": lambda a, b, s: drawn(a, b, s, b**2 + s, a**2 + s),
         "both 1 − r² belong under the root; you have only that of x": lambda a, b, s: drawn(a, b, s, y_left=whole(a, b, s)),
@@ -977,10 +981,10 @@ fixed_or_not = fl.exercises.Exercise(
         f"B: the learning rate {before}. It confounds a *correlation*; here you set the decay yourself": consequences | {"B"},
         f"E: the batch size {before}": consequences | {"E"},
         f"G: the number of steps {before}": consequences | {"G"},
-        "H is missing. To leave networks out by how they ended is to hold a consequence fixed, as surely as a regression does": set("CDF"),
-        "F is missing: the test error is a consequence of the decay, one that shares other causes with λ_max": set("CDH"),
-        "D is missing: short weights are what weight decay makes, and the effect runs through them": set("CFH"),
-        "C is missing: the train loss is raised *by* the decay; at equal train loss a road of the effect is blocked": set("DFH"),
+        "right so far, and not all: a consequence can be held fixed without a formula, by choosing who takes part": set("CDF"),
+        "mediators are not all: a consequence that lies on no road to λ_max, but shares causes with it, ties them too": set("CDH"),
+        "one mediator is left over: what does weight decay act on first of all?": set("CFH"),
+        "the mediator of this notebook is left over: what is raised *by* the decay, and lowers the confidence?": set("DFH"),
     } | {
         f"{' and '.join(ticks)}: set before training, so safe to hold fixed. Which things are *consequences* of the decay?": set(ticks)
         for count in range(1, 5) for ticks in combinations("ABEG", count)
@@ -1022,6 +1026,8 @@ inflated = fl.exercises.Exercise(
         "the other way round: the true variance over the naive one": lambda n, t, e: (2 * t + e) / (2 * (n - 1) * t + e),
         "that would be true if the pairs were independent: in how many pairs does one u_i appear?": lambda n, t, e: 1.0 + 0 * t,
         "right if pairs had no noise of their own; e stands in both variances": lambda n, t, e: n - 1.0 + 0 * t,
+        "that is the true variance itself: divide it by the naive one": lambda n, t, e: 4 * t / n + 2 * e / (n * (n - 1)),
+        "(2/n)² t for each of n seeds makes 4t/n; you have half of it": lambda n, t, e: ((n - 1) * t + e) / (2 * t + e),
         "each u_i is in n − 1 of the pairs, not in n": lambda n, t, e: (2 * n * t + e) / (2 * t + e),
         "two seeds meet in a pair: in the mean of pairs each u_i has weight 2/n, not 1/n": lambda n, t, e: ((n - 1) * t / 2 + e) / (2 * t + e),
         "the variance of one pair is 2t + e: both seeds bring their own": lambda n, t, e: (2 * (n - 1) * t + e) / (t + e),
@@ -1063,7 +1069,7 @@ inflated.check(too_small)
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Take away
 #
-# The same 720 networks say "the sharper, the worse" pooled and "the sharper, the better" at equal learning rate, batch size and train loss. One regulariser carries both: augmentation, sharper than base in every cell, better in three of them and worse in the one where training is not done.
+# The same 720 networks say "the sharper, the worse" pooled and "the sharper, the better" at equal learning rate, batch size and train loss. One regulariser carries both: augmentation, sharper than base in every cell, better in three of them and worse in the one where training is not done. Leave it out, and the pooled sign is reversed, and given the train loss nothing is established.
 #
 # **You may now say** "within equal learning rate and batch size", or "given the train loss", why you chose that, and what happens when each group is left out.
 #
@@ -1075,7 +1081,7 @@ fl.claims.take_away()
 # %% [markdown]
 # ### The steelman
 #
-# A defender of flatness will object, and should: *"We know about confounders. Jiang et al. (2020) turned one knob at a time, over thousands of networks trained to one and the same train loss, and measures of sharpness came out among the best of forty. You mix in a cell that has not finished training, where every theory of minima is silent; leave it out, and compare at equal train loss from the start. Besides,* λ_max *is not invariant to a rescaling of layers; relative or adaptive measures are. And if confidence is how flatness works, then to hold the train loss fixed throws away what you set out to find."* The last point is the mediator's, and it is fair. The unfinished cell is in the grid because its settings were chosen on base, as is usual; without it the correlations are *negative*, which does not help flatness. κ is invariant to layer rescaling: pooled over all four cells it, too, turns from positive to negative when augmentation is left out. And Dziugaite et al. (2020) found, of such studies on a large scale, that no measure keeps its sign in every setting: an average over settings describes the settings.
+# A defender of flatness will object, and should: *"We know about confounders. Jiang et al. (2020) turned one knob at a time, over thousands of networks trained to one and the same train loss, and measures of sharpness came out among the best of forty. You mix in a cell that has not finished training, where every theory of minima is silent; leave it out, and compare at equal train loss from the start. Besides,* λ_max *is not invariant to a rescaling of layers; relative or adaptive measures are. And if confidence is how flatness works, then to hold the train loss fixed throws away what you set out to find."* The last point is the mediator's, and it is fair. The unfinished cell is in the grid because its settings were chosen on base, as is usual; without it nothing is established pooled, and at equal train loss the correlation is clearly *negative*, which does not help flatness. κ is invariant to layer rescaling: pooled over all four cells it, too, turns from positive to negative when augmentation is left out. And Dziugaite et al. (2020) found, of such studies on a large scale, that no measure keeps its sign in every setting: an average over settings describes the settings.
 #
 # ### What this does not show
 #
