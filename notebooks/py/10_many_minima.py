@@ -509,7 +509,7 @@ mini = path(RATES, range(10), steps, batch=25, momentum=0.9)
 full = path(FULL, range(10, 20), [12, 20, 30, 45, 70, 100, 150, 220, 320])
 
 # %% [markdown]
-# At equal train loss: `λ_max` where the loss first falls to a level, between the kept steps around it, on logarithmic scales. (Full batch is compared at 0.03. Both levels were chosen after a look at other seeds.)
+# At equal train loss: `λ_max` where the loss first falls to a level, between the kept steps around it, on logarithmic scales. (Full batch is compared at 0.03. These levels, and the factor of 2, were set after a look at earlier runs, in part of the same seeds.)
 
 
 # %% jupyter={"source_hidden": true}
