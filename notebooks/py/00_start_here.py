@@ -20,6 +20,8 @@
 
 # %% [markdown] tags=["launch"]
 # **Run it:** in the course's folder type `make lab` and open `notebooks/00_start_here.ipynb` (other ways: `README.md`).
+#
+# [01 · One dimension](01_one_dimension.ipynb) →
 
 # %% [markdown]
 # > **You will be able to**
@@ -27,7 +29,7 @@
 # > - make a prediction, move a panel and use a self-check, as in every later notebook,
 # > - put your own belief on record before you see any evidence.
 # >
-# > **Needs** the idea of a derivative, and enough Python to read a loop · **Time** 21 minutes to read, 5 seconds to run on 2 cores ·
+# > **Needs** the idea of a derivative, and enough Python to read a loop · **Time** 22 minutes to read, 5 seconds to run on 2 cores ·
 # > **Source** Mason-Williams, Mason-Williams and Yannakoudakis, *A Function-Centric Perspective on Flat and Sharp Minima*, arXiv:2510.12451, abstract
 #
 # The [glossary](#glossary) at the end explains every term of the course in a sentence. Look words up there; nobody reads it through.
@@ -117,7 +119,7 @@ PARTS = {
     "label noise, unhinged loss, interpolating information, meta-learning, perceptual manifolds,"
     "federated, combinatorial solvers, ledger",
 }
-WRITTEN = range(12)  # notebooks 00 to 11
+WRITTEN = range(13)  # notebooks 00 to 12
 
 # %% [markdown]
 # The whole course at a glance:
@@ -165,7 +167,7 @@ fl.plots.show(fig, alt=f"{number} notebooks in four parts; boxes 00 to {WRITTEN[
 # | [09 · ResNet](09_resnet.ipynb) | Does the picture hold for a ResNet on images? |
 # | [10 · many minima](10_many_minima.ipynb) | What do 240 minima say? |
 # | [11 · architectures](11_architectures.ipynb) | Is it the architecture? |
-# | *12 · photographs (planned)* | What do real photographs say? |
+# | [12 · photographs](12_photographs.ipynb) | What do real photographs say? |
 #
 # **In a hurry?** Four lectures: 01 → 04 → 06 → 08. One afternoon: 01 → 06 → 08 → *25*. Part IV will need only 02 to 04.
 
@@ -464,6 +466,14 @@ if my_code:
     fl.predictions.restore(my_code)
 
 # %% [markdown]
+# ## How far you have come
+#
+# Predictions made and exercises solved, notebook by notebook, on this machine (or restored with your code):
+
+# %%
+fl.exercises.progress()
+
+# %% [markdown]
 # ## How large the experiments are
 #
 # The same code runs at two scales. **laptop** is the default and what is stored here: at most two minutes on two cores, without a network connection. **paper** is for a GPU or a night; nobody has run it in full yet. What is too long for a laptop is **recorded**: it comes with the course, and is labelled so wherever it is shown.
@@ -471,13 +481,13 @@ if my_code:
 # | notebook | laptop | paper | recorded |
 # |---|---|---|---|
 # | 00 – 04, 08 | all of it | the same | – |
-# | 05 | all of it | the same | the paper's seven functions, 10,000 epochs, 3 seeds |
+# | 05 | all but the long runs | the same | the paper's seven functions, 10,000 epochs, 3 seeds; eleven functions to the end of training, 10 seeds |
 # | 06 | 4 tightnesses | 9 tightnesses | 9 tightnesses, 100 seeds, the paper's protocol |
-# | 07 | 12 seeds | 100 seeds | 11 shares of random labels, 20 seeds, 50,000 steps |
+# | 07 | 16 seeds | 100 seeds | 11 shares of random labels, 20 seeds, 50,000 steps |
 # | 09 | ResNet-8 on digits | ResNet-18 on CIFAR-10 | – |
-# | 10 | 240 networks on digits, 200 resamples | 2,000 resamples | – |
+# | 10 | 720 networks on digits | the same | – |
 # | 11 | four toy networks | ResNet-18, VGG-19, ViT, GPT-2 | – |
-# | *12* | – | – | a ResNet-8 on 2,000 photographs |
+# | 12 | reads the record | the same | a ResNet-8 on 2,000 photographs, five complete seeds |
 #
 # Choose with `fl.scale("paper")` in a notebook, or with the environment variable `FLATLAB_SCALE=paper` before you start it.
 

@@ -20,6 +20,8 @@
 
 # %% [markdown] tags=["launch"]
 # **Run it:** in the course's folder type `make lab` and open `notebooks/01_one_dimension.ipynb` (other ways: `README.md`).
+#
+# ← [00 · Start here](00_start_here.ipynb) · [02 · Two dimensions](02_two_dimensions.ipynb) →
 
 # %% [markdown]
 # > **You will be able to**

@@ -30,7 +30,7 @@
 # > - find out, by experiment, which property of a valley each of the four responds to;
 # > - measure a sharpness so that the regulariser cannot improve it on paper.
 # >
-# > **Needs** 01 (curvature, the two valleys) and 02 (Hessian, gradient descent, `η λ_max < 2`).
+# > **Needs** [01](01_one_dimension.ipynb) (curvature, the two valleys) and [02](02_two_dimensions.ipynb) (Hessian, gradient descent, `η λ_max < 2`).
 # >
 # > **Time** 45 minutes to read, about 9 seconds of processor time to run.
 # >

@@ -29,7 +29,7 @@
 # > - split the Hessian into a Gauss-Newton part and a residual, and read in them what the network's confidence does to the curvature;
 # > - test a measure of sharpness by changes of the weights that no decision notices, and say why it moves or stays.
 # >
-# > **Needs** 01 (change of variable), 02 (Hessian and eigenvalues) · **Time** 44 minutes to read, about 30 s to run on 2 cores · **Source** A Function-Centric Perspective on Flat and Sharp Minima (arXiv:2510.12451), sharpness measures and their released code; the measures' own papers are listed at the end.
+# > **Needs** [01](01_one_dimension.ipynb) (change of variable), [02](02_two_dimensions.ipynb) (Hessian and eigenvalues) · **Time** 44 minutes to read, about 30 s to run on 2 cores · **Source** A Function-Centric Perspective on Flat and Sharp Minima (arXiv:2510.12451), sharpness measures and their released code; the measures' own papers are listed at the end.
 
 # %% slideshow={"slide_type": "skip"} tags=["setup"]
 try:

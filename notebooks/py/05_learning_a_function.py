@@ -30,7 +30,7 @@
 # > - compare two functions fairly: at equal R², and away from the learning rate's own effect;
 # > - state what "a complex function makes a sharp minimum" would have to mean to be testable, and test it.
 # >
-# > **Needs** 02 (learning rate and 2/λ_max), 04 (λ_max of a network, the gradient trap) · **Time** 39 minutes to read, about a minute to run on 2 cores · **Source** A Function-Centric Perspective on Flat and Sharp Minima (arXiv:2510.12451), single-objective experiment (authors' code); the edge of stability is Cohen et al. 2021 (arXiv:2103.00065)
+# > **Needs** [02](02_two_dimensions.ipynb) (learning rate and 2/λ_max), [04](04_measuring_sharpness.ipynb) (λ_max of a network, the gradient trap) · **Time** 39 minutes to read, about a minute to run on 2 cores · **Source** A Function-Centric Perspective on Flat and Sharp Minima (arXiv:2510.12451), single-objective experiment (authors' code); the edge of stability is Cohen et al. 2021 (arXiv:2103.00065)
 
 # %% slideshow={"slide_type": "skip"} tags=["setup"]
 try:

@@ -20,6 +20,8 @@
 
 # %% [markdown] tags=["launch"]
 # **Run it:** in the course's folder type `make lab` and open `notebooks/06_tight_boundaries.ipynb` (other ways: `README.md`).
+#
+# ← [05 · Learning a function](05_learning_a_function.ipynb) · [07 · Memorisation](07_memorisation.ipynb) →
 
 # %% [markdown]
 # > **You will be able to**

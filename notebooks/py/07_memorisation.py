@@ -30,7 +30,7 @@
 # > - take the trace of a Hessian apart, training point by training point, and see which points carry it;
 # > - set two kinds of networks side by side at equal train loss and equal sharpness.
 # >
-# > **Needs** 04 (why confidence erases curvature), 06 (tight boundaries; curvature = doubt × steepness)
+# > **Needs** [04](04_measuring_sharpness.ipynb) (why confidence erases curvature), [06](06_tight_boundaries.ipynb) (tight boundaries; curvature = doubt × steepness)
 # > · **Time** 36 minutes to read, about 50 s of processor time to run
 # > · **Source** Mason-Williams et al., arXiv:2510.12451, claim C2 and the random-label experiment (protocol: the released code).
 
