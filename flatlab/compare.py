@@ -244,29 +244,6 @@ def counted(verdicts: Iterable[str]) -> tuple[int, int]:
     return plain.count("holds"), plain.count("holds") + plain.count("inconclusive")
 
 
-def signed_ranks(values: Any, alternative: str = "two-sided") -> "DataFrame":
-    """Wilcoxon's signed-rank test per name, of paired differences, one per seed, against "as often up as down".
-
-    values: see `by_name`. "n"; "difference": the median of all means of two (Hodges-Lehmann); "effect": the matched
-    rank-biserial `(W₊ − W₋)/(W₊ + W₋)`, −1 … 1; "p"; "smallest p": that of n differences of one sign, 2⁻ⁿ, twice that
-    if two-sided; "corrected p": Benjamini and Yekutieli 2001, over all names. Zeros are left out of the test.
-    """
-    import pandas as pd
-    from scipy.stats import false_discovery_control, rankdata, wilcoxon
-
-    rows = {}
-    for name, d in by_name(values).items():
-        i, j = np.triu_indices(len(d))
-        moved = d[d != 0]
-        ranks = rankdata(abs(moved))
-        effect = (ranks * np.sign(moved)).sum() / ranks.sum() if len(moved) else 0.0
-        p = wilcoxon(moved, alternative=alternative).pvalue if len(moved) else 1.0
-        smallest = min(1.0, 2.0 ** -len(moved) * (2 if alternative == "two-sided" else 1))
-        rows[name] = [len(d), np.median((d[i] + d[j]) / 2), effect, p, smallest]
-    table = pd.DataFrame([*rows.values()], pd.Index([*rows]), ["n", "difference", "effect", "p", "smallest p"])
-    return table.assign(**{"corrected p": false_discovery_control(table["p"], method="by")})
-
-
 def correlation(x: Any, y: Any, given: Sequence = (), within: Sequence = (), kind: str = "spearman") -> float:
     """The correlation of `x (n,)` and `y (n,)`, partial given covariates `(n,)`, within strata of equal labels `(n,)`.
 

@@ -19,8 +19,6 @@ from flatlab.loss import NetworkLoss
 from flatlab.models import mlp
 from flatlab.objective import Objective
 
-numbers = st.lists(st.integers(-50, 50).map(lambda k: k + 0.25), min_size=4, max_size=12, unique_by=abs)
-tied = st.lists(st.integers(-4, 4).filter(bool), min_size=3, max_size=9)
 nll = safety.negative_log_likelihood
 BOWL = Objective(lambda t: t.square().sum(-1))
 Y = classes(60, 4)
@@ -379,58 +377,6 @@ def test_a_frame_is_a_family_of_all_its_columns():
     assert list(whole.index) == [(c, n) for c in ("sharpness", "error") for n in ("up", "same")]
     assert whole.loc["sharpness"].equals(one) and one.loc["up", "verdict"] == "holds"
     assert whole.loc[("error", "up"), "verdict"] == "does not hold here"
-
-
-# Signed ranks
-
-
-def rank_test(values, alternative="two-sided"):
-    return compare.signed_ranks({"": values}, alternative).iloc[0]
-
-
-@pytest.mark.parametrize("n", [1, 3, 5, 10])
-def test_differences_of_one_sign_give_the_smallest_p(n):
-    up = np.arange(1, n + 1)
-    one, two = rank_test(up, "greater"), rank_test(-up)
-    assert one["p"] == one["smallest p"] == 2**-n and two["p"] == two["smallest p"] == 2 ** (1 - n)
-    assert (one["effect"], two["effect"], one["n"]) == (1, -1, n)
-
-
-def test_rank_biserial_and_hodges_lehmann_by_hand():
-    """|d| = 1, 2, 3, 4 with the 2 down: (1 + 3 + 4 − 2)/10. Of 1, 2, 6 the means are 1, 1.5, 2, 3.5, 4, 6."""
-    assert rank_test([1, -2, 3, 4])["effect"] == pytest.approx(0.6)
-    assert rank_test([1, 1, -1])["effect"] == pytest.approx((2 + 2 - 2) / 6)
-    assert rank_test([1, 2, 6])["difference"] == pytest.approx(2.75)
-
-
-@given(tied)
-@examples
-def test_p_counts_all_signs_also_with_ties(d):
-    ranks = stats.rankdata(np.abs(d))
-    seen = (ranks * (np.array(d) > 0)).sum()
-    sums = [(ranks * signs).sum() for signs in itertools.product((0, 1), repeat=len(d))]
-    assert rank_test(d, "greater")["p"] == pytest.approx(np.mean(np.array(sums) >= seen - 1e-9))
-
-
-@given(numbers)
-@examples
-def test_turning_all_signs_turns_everything(d):
-    there, back = rank_test(d, "greater"), rank_test([-v for v in d], "less")
-    assert there["p"] == back["p"] and there["effect"] == -back["effect"] and there["difference"] == -back["difference"]
-    assert rank_test([3 * v for v in d], "greater")["p"] == there["p"]
-
-
-def test_no_difference_is_no_evidence_and_nan_is_no_pair():
-    found = rank_test([0.0, 0.0, np.nan, 0.0])
-    assert (found["n"], found["p"], found["effect"], found["difference"], found["smallest p"]) == (3, 1, 0, 0, 1)
-    assert rank_test([0, 0, 1, 2, 3], "greater")["smallest p"] == 1 / 8
-
-
-def test_a_table_of_rank_tests_is_corrected_by_scipys_rule():
-    found = compare.signed_ranks(compare.differences(grid(effect=0.05), ["sharpness", "error"], match=["lr"]))
-    assert np.array_equal(found["corrected p"], stats.false_discovery_control(found["p"], method="by"))
-    by_hand = np.sort(found["p"]) * 4 / np.array([1, 2, 3, 4]) * (1 + 1 / 2 + 1 / 3 + 1 / 4)
-    assert np.allclose(np.sort(found["corrected p"]), np.minimum.accumulate(by_hand[::-1])[::-1].clip(max=1))
 
 
 # Correlations
