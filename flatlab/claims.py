@@ -36,7 +36,8 @@ class ClaimError(AssertionError):
 class Claim:
     """One claim as the ledger keeps it: `measured` with its `interval`, the bounds it must keep, the verdict.
 
-    experiment: where it comes from (one vote each); n: its seeds; losses: the train losses of both sides.
+    experiment: where it comes from (one vote each); n: its seeds; losses: the train losses of both sides; factors: the
+    numbers are powers of ten, shown as factors.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Claim:
     experiment: str = ""
     n: int | None = None
     losses: tuple[float, ...] = ()
+    factors: bool = False
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         _shown.add(self.id)
@@ -64,7 +66,7 @@ class Claim:
         notes = _sentences(self.detail, pairs, losses, caveat, "; ".join(_said(self)))
         return (
             f"> **Claim {self.id} · {self.verdict}** · {self.sentence}.  \n"
-            f"> Measured {_number(self)}; the claim needs {_needs(self.bounds)}. {notes}".rstrip()
+            f"> Measured {_number(self)}; the claim needs {_needs(self.bounds, self.factors)}. {notes}".rstrip()
         )
 
 
@@ -76,7 +78,6 @@ class Family:
     sentence: str
     claims: list[Claim]
     note: str
-    factors: bool
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         _shown.update(claim.id for claim in self.claims)
@@ -91,8 +92,7 @@ class Family:
 
     def _row(self, claim):
         name, losses = claim.id.removeprefix(self.id).strip(), [f"{loss:.3g}" for loss in claim.losses] or ["", ""]
-        number = _number(claim, self.factors and claim.n is not None)
-        cells = name, number, str(claim.n or ""), *losses, "; ".join([claim.verdict, *_said(claim)])
+        cells = name, _number(claim), str(claim.n or ""), *losses, "; ".join([claim.verdict, *_said(claim)])
         return f"| {' | '.join(cells)} |"
 
 
@@ -110,7 +110,8 @@ class Numbers:
         """The table in Markdown, inside a block that is opened by a click."""
         head = f"<details><summary>All numbers: {len(self.claims)} more claims</summary>"
         rows = [
-            f"| {claim.id} | {claim.sentence} | {_number(claim)}; needs {_needs(claim.bounds)} | {claim.n or ''} | "
+            f"| {claim.id} | {claim.sentence} | {_number(claim)}; needs {_needs(claim.bounds, claim.factors)} | "
+            f"{claim.n or ''} | "
             f"{' and '.join(f'{loss:.3g}' for loss in claim.losses)} | {'; '.join([claim.verdict, *_said(claim)])} |"
             for claim in self.claims
         ]
@@ -189,7 +190,8 @@ def family(
         note, sides = caveat if verdict == "holds with a caveat" else "", tuple(losses.get(name, ()))
         whole = f"{text} {sentence.rstrip('.')}".replace(" :", ":", 1)
         return Claim(f"{id} {name}", whole, numbers[0], (numbers[1], numbers[2]), bounds,
-                     verdict, note, detail, _stances(verdict, said), experiment or id, n, sides)  # fmt: skip
+                     verdict, note, detail, _stances(verdict, said), experiment or id, n, sides,
+                     factors and n is not None)  # fmt: skip
 
     each = {} if at_least else about
     rows = [
@@ -208,7 +210,7 @@ def family(
         f"p = {table['smallest p'].max():.2g}",
         detail, caveat and f"Caveat: {caveat}",
     )  # fmt: skip
-    box = Family(id, sentence.rstrip("."), rows, note, factors)
+    box = Family(id, sentence.rstrip("."), rows, note)
     _agree(rows, verdict, box)
     return box
 
@@ -286,10 +288,10 @@ def _spread(measured, m) -> tuple[float, tuple[float, float], int | None]:
     return mean, (mean - half, mean + half), len(values)
 
 
-def _number(claim, factors=False):
+def _number(claim):
     """The measured number with its interval, e.g. "1.05 [0.845, 1.26]", or of powers of ten "× 11.2 [7, 18.2]"."""
-    number, low, high = ("–" if v is None else _digits(v, factors) for v in (claim.measured, *claim.interval))
-    return f"{'× ' * factors}{number}" + (f" [{low}, {high}]" if low != high else "")
+    number, low, high = ("–" if v is None else _digits(v, claim.factors) for v in (claim.measured, *claim.interval))
+    return f"{'× ' * claim.factors}{number}" + (f" [{low}, {high}]" if low != high else "")
 
 
 def _digits(value, factors):

@@ -182,6 +182,7 @@ def test_a_family_is_one_table_for_the_reader():
     assert cells[3][1:] == ["× 1.41", "2", "", "", "inconclusive"] and cells[4][1] == "1 [1, 3]"
     assert "> × 1, by t-intervals at 98.75 % (95 % for 4 in all)" in text and "Recorded." in text
     assert "the signs of 2 pairs alone could show p = 0.5" in text
+    assert f"× {middle:.3g} [{low:.3g}, {high:.3g}]; needs > × 1 |" in claims.numbers().text()
 
 
 def test_losses_come_with_the_differences():

@@ -110,9 +110,11 @@ def test_a_record_holds_cells_of_its_grid_each_with_the_same_rows(name):
     cells = frame.groupby(keys, sort=False)
     assert [dict(zip(keys, cell, strict=True)) for cell, _ in cells] == grid[: len(cells)]
     assert frame.attrs["about"]["grid cells"] == len(grid) and cells.size().nunique() == 1
-    identity = keys + [key for key in ("seed", "stop", "step", "epoch") if key in frame and key not in keys]
-    varying = [key for key in identity if not (key == "step" and "stop" in frame)]  # with a stop, a step is a result
-    assert not frame.duplicated(varying).any()
+    named = "seed", "function", "level", "stop", "epoch", "buffers"
+    identity = [*keys, *(key for key in named if key in frame and key not in keys)]
+    if not {"stop", "level"} & {*identity}:  # with a stop or a level, a step is a result
+        identity += ["step"] * ("step" in frame)
+    assert not frame.duplicated(identity).any()
     numbers = frame.select_dtypes("number")
     assert np.isfinite(numbers.where(~frame.get("diverged", pd.Series(False, frame.index)), 0.0)).all().all()
 

@@ -63,7 +63,8 @@ def steepness(seed: int, steps: int = 12_000) -> pd.DataFrame:
     """Notebook 05's functions and waves, standardised, learned below the edge of stability, long after R² = 0.95.
 
     An MLP 2-32-32-1 with tanh, 150 points, gradient descent on all of them with rate 0.005 and momentum 0.9. A row per
-    function and level of R²: the first kept step at which it is reached, and (level "end") the last step.
+    function and level of R²: the first kept step at which it is reached, and (level "end") the last step; `reached` is
+    False where it never gets there, which is measured at the last step too.
     """
     draw = torch.Generator().manual_seed(5)
     x = torch.rand(2_150, 2, generator=draw, dtype=torch.float64)[:150] * 7 - 3.5
@@ -80,13 +81,13 @@ def steepness(seed: int, steps: int = 12_000) -> pd.DataFrame:
     rows = []
     for level in (0.8, 0.9, 0.95, 0.97, 0.99, 0.995, 0.999, "end"):
         there = path >= level if level != "end" else torch.ones_like(path).cumsum(0) == len(path)
-        first = there.int().argmax(0).tolist()
+        first = torch.where(there.any(0), there.int().argmax(0), len(path) - 1).tolist()
         loss = start.at(torch.stack([run.kept[keep[i]][k] for k, i in enumerate(first)]))
         top = fl.curvature.eigenvalues(loss, steps=20)[..., 0]
         for k, (name, i) in enumerate(zip(raw, first, strict=True)):
-            if there[:, k].any():
-                row = {"function": name, "level": level, "step": keep[i], "R2": path[i, k].item()}
-                rows.append(row | {"train loss": 1 - path[i, k].item(), "lambda max": top[k].item()})
+            row = {"function": name, "level": level, "reached": there[:, k].any().item(), "step": keep[i]}
+            row |= {"R2": path[i, k].item(), "train loss": 1 - path[i, k].item(), "lambda max": top[k].item()}
+            rows.append(row)
     return pd.DataFrame(rows)
 
 

@@ -552,7 +552,7 @@ goal |= {name: standardised(f(x), f(x))[:, None].float() for name, f in waves.it
 kinds = list(E)  # the seven, then the waves
 energies = np.array(list(E.values()))
 record = fl.data.recorded("steepness")
-table = record.pivot_table("lambda max", ["level", "seed"], "function")[kinds]
+table = record[record["reached"]].pivot_table("lambda max", ["level", "seed"], "function")[kinds]
 
 # %% jupyter={"source_hidden": true}
 every = range(0, 3001, 20)

@@ -177,7 +177,7 @@ def fresh(f, count=500):
 SEEDS = list(range(10, 26)) if SCALE == "laptop" else list(range(10, 110))
 SHARES, FACTORS = [0, 0.02, 0.1, 0.2, 0.3, 0.5], [0.8, 0.9, 0.93, 0.95, 0.97]
 STEPS = {"wrong labels": 1000, "tight circles": 800}
-marks = sorted({round(step) for step in np.geomspace(4, 1000, 60)} | {800})
+marks = sorted({round(step) for step in np.geomspace(4, 1000, 48)} | {800})
 roads = {"wrong labels": [(0.5, w) for w in SHARES], "tight circles": [(f, 0) for f in FACTORS]}
 
 

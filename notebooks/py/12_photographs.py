@@ -585,7 +585,6 @@ enough = fl.exercises.Exercise(
     inputs=[(1,), (5,), (20,)],
     mistakes={
         "one-sided: n signs that agree may agree either way, so p is 2 · 2⁻ⁿ": lambda m: math.ceil(math.log2(m / 0.05)),
-        "rounded down: with this n the p is still too large": lambda m: math.floor(1 + math.log2(m / 0.05)),
         "n counts seeds: round up": lambda m: 1 + math.log2(m / 0.05),
         "not corrected: each of m verdicts gets .05/m, not .05": lambda m: math.ceil(1 + math.log2(1 / 0.05)),
         "corrected the wrong way: .05/m is a *smaller* level": lambda m: math.ceil(1 + math.log2(1 / (0.05 * m))),
