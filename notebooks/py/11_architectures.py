@@ -31,7 +31,7 @@
 # > - say how much "k of 4 agree" is worth.
 # >
 # > **Needs** [08](08_six_controls.ipynb) (the rules of the game, twins) and [04](04_measuring_sharpness.ipynb) (the measures)
-# > · **Time** 21 minutes to read, about 80 seconds of processor time to run
+# > · **Time** 22 minutes to read, about 80 seconds of processor time to run
 # > · **Source** Mason-Williams et al., arXiv:2510.12451 (ResNet-18, VGG-19, ViT and a GPT-2 on names). At toy size the networks, the data and the fourth architecture, a perceptron, are ours.
 
 # %% slideshow={"slide_type": "skip"} tags=["setup"]
