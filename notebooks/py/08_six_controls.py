@@ -54,7 +54,7 @@ SCALE = fl.scale()  # "laptop"; "paper" runs the full protocol: fl.scale("paper"
 # **The steelman of flatness** predicts the opposite of C3: noise on the weights costs ½σ² tr H (01), SAM looks for low worst cases, weight decay shortens the code; so whatever regularises should end *flatter*. One of the two must give way, at least on these digits.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# What counts as what, written down before we looked at any sharpness or test error of a regularised network:
+# What counts as what, these rules stood first; what came after a look (the strength of augmentation, the interval rule, 08.9, 08.10) is said where it comes:
 #
 # 1. *Unit*: the seed. Twenty seeds; a seed's initial weights are shared by all six controls, so every comparison is a difference **per seed**.
 # 2. *Sharper*: `λ_max`, per seed `log₁₀` of the ratio to base, lies above 0. *Better*: the difference in test error lies below 0. Five more measures and four more metrics stand in a table.
@@ -489,9 +489,9 @@ fl.panels.Panel(
 # %% [markdown]
 # **What you see.**
 #
-# - *Augmentation* at the control's strength (4): right and down, sharper and better, as C3 and C4 say. The dotted arrow, from its twin, is shorter, and still points right and down. Now turn the strength. At 1 and 2 the blue arrow points **left** and down: flatter and better, as the steelman has it. At 5 and 6 it points right and **up**: sharper and worse. One regulariser, three directions.
-# - *Weight decay*: a long arrow to the right that dips a little. But look at the ghost: it lies to the *right* of the blue cloud. The dotted arrow points left and down. All of the added sharpness came with the higher train loss; what weight decay did beyond it is flatter and better.
-# - *SAM*: straight to the left. Flatter, and no better. At the largest radius there is no twin: no baseline in our ladder gets that low.
+# - *Augmentation* at the control's strength (4): right and down, sharper and better, as C3 and C4 say. The dotted arrow, from its twin, is shorter, and still points right and down. Now turn the strength. At 1 and 2 the blue arrow points **left** and down: raw, flatter and better, as the steelman has it. At 5 and 6 it points right and **up**: sharper and worse. Raw, one regulariser has three directions; look at the train losses too.
+# - *Weight decay*: a long arrow to the right that dips a little. But look at the ghost: it lies to the *right* of the blue cloud. The dotted arrow points left and down. Beside a *shorter run* of the same train loss it is flatter and better; that shorter run is itself worse than base, and beside a converged twin the sign turns (below).
+# - *SAM*: straight to the left. Flatter, and no better. At the two largest radii there is no twin: no baseline in our ladder gets that low.
 # - The *temperature twin* always lies level with base, for `T` changes no decision.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -542,7 +542,7 @@ print(how_many.settle(["none", "one", "two", "three", "four", "all five"][sharpe
 print(at_equal_loss.settle(10 ** changes[EARLY].loc["aug", "lambda max"].mean()))
 
 # %% [markdown]
-# **What you see.** Left, raw: four tips to the right of base, one (SAM) to the left. None is clearly above the line; the two with augmentation are far below it. Right, at equal train loss: only the two with augmentation stay on the right. Weight decay, alone or with SAM, has crossed to the left, and gained in test error. SAM stays flatter and on the line.
+# **What you see.** Left, raw: four tips to the right of base, one (SAM) to the left. None is clearly above the line; the two with augmentation are far below it. Right, at equal train loss: only the two with augmentation stay on the right. Weight decay, alone or with SAM, has crossed to the left; alone it also gained in test error. SAM stays flatter and on the line.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ### C3 and C4, raw
@@ -951,7 +951,7 @@ doubts.check(letters)
 #
 # On 300 digits most of the paper's regularisers end sharper than the baseline. Much of that is the train loss. What is left is augmentation, which is sharper *and* better beside every twin; beside a twin weight decay is flatter or sharper as the twin has it; SAM is flatter, and no better.
 #
-# **You may now say** "this augmentation ended sharper than any baseline of its train loss, and better: there flatness is not the reason". In fairness you may add: "weak augmentation ended flatter and better, and so did weight decay beside its early-stopped twin".
+# **You may now say** "this augmentation ended sharper than each of the baselines of its train loss that we built, and with a lower test error: there flatness is not the reason". In fairness you may add: "weak augmentation ended flatter and better, raw, and weight decay beside its early-stopped twin".
 #
 # **You may no longer say** "it is sharper", or "it is flatter", of two trained networks without their train losses beside it, or "at equal train loss" without naming the twin.
 
