@@ -92,7 +92,7 @@ with_spectrum = photos.dropna(subset=["lambda max"])["seed"].nunique()
 print(f"complete seeds: {len(complete)} of 10 (24 minima each); λ_max and trace are measured for {with_spectrum} of them")
 
 # %% [markdown]
-# With so few seeds no verdict here is above *holds with a caveat*. λ_max and trace stay at three seeds: their intervals are wide, and the signs of three seeds alone could never show more than p = 0.25.
+# With so few seeds no verdict here is above *holds with a caveat*. λ_max and trace stay at three seeds: their intervals are wide, and the signs of three seeds alone could never give a p below 0.25.
 #
 # **Six measures.** The paper's three: relative flatness κ, the Fisher-Rao norm, and the random direction (its "SAM-sharpness", which 04 found to be mostly a gradient norm). Beside them λ_max, the trace, and the *adaptive* weight noise, which no rescaling of layers can change (04). **Four safety metrics**, all in points and better when lower: test error; calibration error (ECE); error on corrupted images; and disagreement, the share of test images on which two seeds of one control choose different classes (the paper's *functional consistency*).
 
@@ -104,7 +104,7 @@ SYMBOL = fl.sharpness.SYMBOLS | {name: name for name in SAFE} | {"ece": "ECE"}
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Predict
 #
-# Augmentation (every image shifted and mirrored anew in each epoch) is the strongest regulariser of the six. First the paper's comparison, with the plain baseline of the same seed and setting.
+# Augmentation (every image shifted and mirrored anew in each epoch) is the strongest of the five regularisers. First the paper's comparison, with the plain baseline of the same seed and setting.
 
 # %% slideshow={"slide_type": "fragment"}
 raw_guess = fl.predictions.ask(
@@ -251,7 +251,7 @@ def build(fig):
 
 
 # %% [markdown]
-# Choose another sharpness and watch the blue circle of augmentation against the black line; choose another metric, and it hardly matters.
+# Choose another sharpness and watch the orange circle of augmentation against the black line. Then choose another metric: in three of four it stays below the line. Find the fourth.
 
 # %% jupyter={"outputs_hidden": true, "source_hidden": true} slideshow={"slide_type": "slide"} tags=["result"]
 print("result")
@@ -262,7 +262,7 @@ fl.panels.Panel(
 ).show()
 
 # %% [markdown]
-# **What you see.** The baseline's λ_max is a hill: it rises while training goes on, and falls once the images are fitted. The star, at the far left, lies low *because it is confident*. Augmentation ends higher up the slope, at sixty times the train loss: raw it is far sharper than the star. But it lies *below* the line. Now choose κ: the circle lies above the line. On the right, in test error, augmentation is below the line by many points, whatever you choose on the left.
+# **What you see.** The baseline's λ_max is a hill: over the length of the schedule it rises first, and falls once the images are fitted. The star, at the far left, lies low *because it is confident*. Augmentation ends higher up the slope, at about seventy times the train loss: raw it is far sharper than the star. But it lies *below* the line. Now choose κ: the circle lies above the line. On the right, in test error, augmentation is below the line by many points.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Measure
@@ -293,7 +293,7 @@ fl.plots.show(fig, "against base: augmentation is far sharper by κ and better i
 print("augmentation, κ, powers of ten:", raw_guess.settle(raw.loc["aug", "relative flatness"].mean()))
 
 # %% [markdown]
-# **What you see.** The paper's picture. With augmentation, alone or with SAM, a network is several times sharper by κ and better in every metric, by 9 points of test error, 17 to 21 of ECE, 3 on corrupted images, 17 to 19 of disagreement. SAM is a little sharper by κ, too. Weight decay and SAM move test error and corruption by less than these seeds can tell; their ECE is better.
+# **What you see.** The paper's picture. With augmentation, alone or with SAM, a network is several times sharper by κ and better in every metric, by 9 to 10 points of test error, 17 to 21 of ECE, 3 on corrupted images, 17 to 19 of disagreement. SAM is sharper by κ, too (× 1.6). Weight decay and SAM move test error and corruption by less than these seeds can tell; their ECE is better.
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "fragment"}
 FEW = "few seeds (see n); 2,000 images; one small ResNet"
@@ -372,7 +372,7 @@ print(twin_guess.settle([
 ][said]))
 
 # %% [markdown]
-# **What you see.** Most of the raw factors are gone: from eight to one and a half by κ, from twenty to 1.2 by Fisher-Rao. What is left has no common sign. By κ, by the adaptive weight noise and, a little, by Fisher-Rao augmentation is *sharper* than a baseline of its own train loss; by λ_max it is *flatter*; the trace and the random direction cannot tell. The right half does not care: all three errors are better, test error and disagreement by many points. And the ECE is *worse*. (With the twins of four seeds, Fisher-Rao and the corrupted images had still been open.)
+# **What you see.** Most of the raw factors are gone: from nearly nine to one and a half by κ, from twenty to 1.2 by Fisher-Rao. What is left has no common sign. Without SAM, by κ, by the adaptive weight noise and, a little, by Fisher-Rao, augmentation is *sharper* than a baseline of its own train loss; by λ_max it is *flatter*; the trace and the random direction cannot tell. The right half does not care: all three errors are better, test error and disagreement by many points. And the ECE is *worse*. With SAM on top only κ clearly still says sharper. (With the twins of four seeds, Fisher-Rao and the corrupted images had still been open.)
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "fragment"}
 at_twin = {"experiment": "photographs, beside cooled twins"}
@@ -394,7 +394,7 @@ fl.claims.family(
 )
 
 # %% [markdown]
-# **Why is calibration worse?** Because calibration, too, follows the train loss. A baseline that stops at a train loss of 0.6 is not overconfident yet; after 60 epochs it is. Raw, augmentation's ECE is better because it *is* at a higher loss. This was the one metric that all five regularisers improved.
+# **Why was calibration better, raw?** Because it, too, follows the train loss. A baseline that stops at a train loss of 0.6 is not overconfident yet; after 60 epochs it is. Raw, augmentation's ECE is better because it *is* at a higher loss. Why it is worse at equal train loss we did not measure. This was the one metric that all five regularisers improved.
 
 # %% jupyter={"source_hidden": true}
 shown = average(ladder[(ladder["batch"] == 128) & (ladder["lr"] == 0.05)], ["ece", "test error"])
@@ -402,7 +402,7 @@ print("base, batch 128, learning rate 0.05, geometric means over seeds:")
 print(shown.round(3).rename(columns=SYMBOL).T.to_string())
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# **SAM and weight decay**, where they have a twin (one setting). Their train losses are close to base, so raw and twin nearly agree:
+# **SAM and weight decay**, where they have a twin (one setting). Their train losses are close to base, but κ is steep there: raw, SAM with and without weight decay is about one and a half times sharper; beside its twin SAM cannot be told, and weight decay is *flatter*:
 
 # %% jupyter={"source_hidden": true} slideshow={"slide_type": "fragment"}
 three = ["SAM", "wd", "wd+SAM"]
@@ -444,7 +444,7 @@ for name, values, guess in (("all 24 minima", every, all_guess), ("without augme
     print(f"{name}: {mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}], {len(values)} seeds; {guess.settle(mean)}")
 
 # %% [markdown]
-# **What you see.** A large mark is a control in a setting, a small one a network. Over both clouds together the line falls: sharper goes with better. It is one difference, between two clouds, seen many times. Inside the cloud without augmentation nothing falls; in most seeds the sharper network there is the *worse* one. So "at every stage the sharper network is the better one" was a sentence about augmentation. (Augmentation also differs in train accuracy: it ends near 80 % of the clean training images, the others at 100 %.)
+# **What you see.** A large mark is a control in a setting, a small one a network. Over both clouds together the error falls: sharper goes with better. Most of that is one difference, between two clouds, seen many times. Inside the cloud without augmentation a fall is not established, and the mean correlation has the other sign. So "at every stage the sharper network is the better one" was a sentence about augmentation. (Augmentation also differs in train accuracy: it ends at 75 to 79 % of the clean training images, the others at 100 %.)
 
 # %% jupyter={"source_hidden": true}
 also = [
@@ -504,7 +504,7 @@ for label, rows in ways.items():
     print(f"{label:32s} κ × {ratio:.2f}   test error {gaps[0]:+.1f}   ECE {gaps[1]:+.1f}")
 
 # %% [markdown]
-# **What you see.** At one train loss a snapshot has a larger κ than the complete schedule, and a larger one still with stale statistics. So beside a snapshot augmentation looks no sharper, beside the cooled twin it is. In test error the snapshot flatters augmentation: its gain shrinks from line to line above, and for the ECE even the sign turns. Part of the gap is the statistics, part is heat. At the left end, where the schedule is complete, the curves meet: there the buffers have caught up, and nothing needs to be measured again. (The black curve holds the recorded runs of the same seeds, in part from another machine; single runs differ by points.) An earlier version of this course drew four verdicts from such snapshots. They are withdrawn.
+# **What you see.** At one train loss a snapshot has a larger κ than the complete schedule, with stale or with new statistics. So beside a snapshot augmentation looks no sharper, beside the cooled twin it is. In test error the snapshot flatters augmentation: its gain shrinks from line to line above, and for the ECE even the sign turns. Part of the gap is the statistics, part is heat. At the left end, where the schedule is complete, the curves of κ meet: there the buffers have caught up, and nothing needs to be measured again. (The black curve holds the recorded runs of the same seeds, in part from another machine; single runs differ by points.) An earlier version of this course drew four verdicts from such snapshots. They are withdrawn.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ## Exercises
